@@ -1,0 +1,129 @@
+package block
+
+import (
+	"fmt"
+
+	"github.com/iomapfs/iomapfs/vfs/errno"
+)
+
+// Limits says what a device can do. Sizes are bytes; powers of two.
+type Limits struct {
+	LogicalBlock   uint32 // smallest addressable unit: 1 for memory, 512 … 4096 for disks
+	PhysicalBlock  uint32 // smallest unit written without read-modify-write
+	DiscardGrain   uint32 // granularity of discard; 0 means no discard
+	MaxBio         int64  // longest bio in bytes; 0 means no limit
+	FUA            bool   // FUA writes cost less than write + flush
+	VolatileCache  bool   // completed writes may be lost without a flush
+	ReadOnly       bool   // every change answers errno.ROFS
+	DirectMemory   bool   // the device implements Mapper (DAX)
+	Rotational     bool
+	SupportsZeroes bool // write-zeroes is done by the device without moving data
+}
+
+// Device is something that stores blocks. All methods but Close may be called at any time by any goroutine.
+type Device interface {
+	// Submit starts the bio and returns at once. Errors arrive in the bio.
+	Submit(b *Bio)
+	// Size in bytes. Does not change while open.
+	Size() int64
+	// Limits of the device; the caller must not change them.
+	Limits() *Limits
+	// Name for messages: the path of the image, with the partition if any.
+	Name() string
+	// Close waits for bios in flight and releases the device. It does not flush.
+	Close() error
+}
+
+// Waiter is a Device that can run a bio in the caller's goroutine, which saves two switches.
+// SubmitWait does not call Done; it returns the bio's error.
+type Waiter interface {
+	SubmitWait(b *Bio) error
+}
+
+// Mapper is a Device whose contents can be reached as memory (DAX): image files by mmap, memory devices.
+type Mapper interface {
+	// DirectAccess gives the memory behind [off, off+n). It stays valid until Close. Writes through it
+	// are durable after a Flush.
+	DirectAccess(off, n int64) ([]byte, error)
+}
+
+// Backing is a Device whose bytes lie in a host file, for splice. Offsets of the device are offsets of the
+// file plus base.
+type Backing interface {
+	// BackingFile gives the descriptor and the offset of the device's byte 0 in it. ok is false when the
+	// file's contents must not be read behind the device's back (fault injection, overlays).
+	BackingFile() (fd uintptr, base int64, ok bool)
+}
+
+// IOError is a failed bio: what, where, why.
+type IOError struct {
+	Dev string
+	Op  Op
+	Off int64 // bytes
+	Len int64 // bytes
+	Err error
+	Why string
+}
+
+// Error reads "dev: read of 4096 bytes at 8192: why: error".
+func (e *IOError) Error() string {
+	s := fmt.Sprintf("%s of %d bytes at byte %d", e.Op, e.Len, e.Off)
+	if e.Op == OpFlush {
+		s = "flush"
+	}
+	if e.Dev != "" {
+		s = e.Dev + ": " + s
+	}
+	if e.Why != "" {
+		s += ": " + e.Why
+	}
+	return s + ": " + e.Err.Error()
+}
+
+// Unwrap gives the cause.
+func (e *IOError) Unwrap() error { return e.Err }
+
+// SubmitWait runs the bio and waits for it. b.Done is replaced.
+func SubmitWait(d Device, b *Bio) error {
+	if w, ok := d.(Waiter); ok {
+		return w.SubmitWait(b)
+	}
+	ch := make(chan struct{})
+	b.Done = func(*Bio) { close(ch) }
+	d.Submit(b)
+	<-ch
+	return b.Err
+}
+
+// ReadAt fills p from the device's byte off on. Offset and length must be aligned to the logical block size.
+func ReadAt(d Device, p []byte, off int64) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return SubmitWait(d, &Bio{Op: OpRead, Flags: Sync, Off: off, Vecs: [][]byte{p}})
+}
+
+// WriteAt stores p at the device's byte off, with flags (Sync is added).
+func WriteAt(d Device, p []byte, off int64, flags Flags) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return SubmitWait(d, &Bio{Op: OpWrite, Flags: flags | Sync, Off: off, Vecs: [][]byte{p}})
+}
+
+// Flush makes every completed write durable.
+func Flush(d Device) error { return SubmitWait(d, &Bio{Op: OpFlush, Flags: Sync}) }
+
+// Discard tells the device that [off, off+n) holds nothing of value. A device without discard answers
+// errno.OPNOTSUPP.
+func Discard(d Device, off, n int64) error {
+	if d.Limits().DiscardGrain == 0 {
+		return &IOError{Dev: d.Name(), Op: OpDiscard, Off: off, Len: n, Err: errno.OPNOTSUPP}
+	}
+	return SubmitWait(d, &Bio{Op: OpDiscard, Flags: Sync, Off: off, Len: n})
+}
+
+// WriteZeroes makes [off, off+n) read as zeros.
+func WriteZeroes(d Device, off, n int64) error {
+	return SubmitWait(d, &Bio{Op: OpWriteZeroes, Flags: Sync, Off: off, Len: n})
+}

@@ -1,0 +1,3 @@
+module github.com/iomapfs/iomapfs/vfs
+
+go 1.26
