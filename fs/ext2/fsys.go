@@ -1,0 +1,56 @@
+package ext2
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/iomapfs/iomapfs/bufhead"
+	"github.com/iomapfs/iomapfs/fs/ext2/disk"
+	"github.com/iomapfs/iomapfs/vfs"
+)
+
+// fsys is one mounted ext2. It hangs on vfs.SuperBlock.Private.
+type fsys struct {
+	sb   *vfs.SuperBlock
+	bd   *bufhead.Device // metadata: superblock, descriptors, bitmaps, inode tables, directories, indirect blocks
+	geo  *disk.Geometry  // immutable after mount
+	opts Options         // immutable after mount
+
+	// superMu guards super (all but the counters below) and its buffer. Leaf but for buffers.
+	superMu sync.Mutex
+	super   disk.Superblock
+	superBH *bufhead.BufferHead // the buffer holding the primary superblock; referenced for the life of the mount
+
+	groups []group // one a block group
+
+	freeBlocks, freeInodes, usedDirs atomic.Int64 // sums over the groups
+
+	commit committer // ordered metadata writeback
+	gen    atomic.Uint32
+}
+
+// inode is an ext2 inode in memory: vfs.Inode.Private.
+//
+// Locks: names and entries are guarded by vfs.Inode.Rw; attributes by AttrMu; the rest as said below.
+type inode struct {
+	*vfs.Inode
+	fs *fsys
+
+	// mapMu (truncate_mutex) guards the block map: data and what the indirect blocks hold, and the reservation window.
+	// Taken inside a transaction (fsys.begin) and inside folio locks; buffers and allocation groups come after it.
+	mapMu sync.RWMutex
+	data  [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
+	resv  reservation
+
+	fileACL  atomic.Uint32 // block of the extended attributes, 0 for none
+	raw      disk.Inode    // what was read from the medium: keeps the fields that we do not change. Guarded by AttrMu
+	noACL    atomic.Bool   // known to have no default ACL
+	dirState dirState      // index and free space of a directory; see dir.go
+	ord      order         // what the ordered writeback knows of the inode; see order.go
+}
+
+// inodeOf gives the ext2 inode of a VFS inode.
+func inodeOf(ip *vfs.Inode) *inode { return ip.Private.(*inode) }
+
+// fsOf gives the ext2 of a super block.
+func fsOf(sb *vfs.SuperBlock) *fsys { return sb.Private.(*fsys) }

@@ -1,0 +1,17 @@
+package vfs
+
+// Kiocb (struct kiocb) is one read or write in progress.
+type Kiocb struct {
+	File   *File
+	Inode  *Inode
+	Pos    int64 // bytes; moved on by what was done
+	Direct bool  // O_DIRECT
+	Append bool
+	DSync  bool // data must be durable when done (O_DSYNC)
+	Sync   bool // metadata too (O_SYNC)
+	NoWait bool // errno.AGAIN rather than block
+	HiPri  bool // poll for completion
+
+	// Done makes direct I/O asynchronous: the operation may answer ErrQueued and call Done once with the result.
+	Done func(n int, err error)
+}
