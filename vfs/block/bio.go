@@ -90,3 +90,20 @@ func (b *Bio) Check(size int64, lim *Limits) error {
 	}
 	return nil
 }
+
+// Fail makes the error of this bio on the named device: what, where, why, cause. A nil err gives nil, and an
+// IOError that already names a device is passed on as it is.
+func (b *Bio) Fail(dev, why string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := err.(*IOError); ok {
+		if e.Dev != "" {
+			return e
+		}
+		c := *e
+		c.Dev = dev
+		return &c
+	}
+	return &IOError{Dev: dev, Op: b.Op, Off: b.Off, Len: b.Bytes(), Err: err, Why: why}
+}

@@ -1,10 +1,6 @@
 package block
 
-import (
-	"fmt"
-
-	"github.com/iomapfs/iomapfs/vfs/errno"
-)
+import "fmt"
 
 // Limits says what a device can do. Sizes are bytes; powers of two.
 type Limits struct {
@@ -82,48 +78,3 @@ func (e *IOError) Error() string {
 
 // Unwrap gives the cause.
 func (e *IOError) Unwrap() error { return e.Err }
-
-// SubmitWait runs the bio and waits for it. b.Done is replaced.
-func SubmitWait(d Device, b *Bio) error {
-	if w, ok := d.(Waiter); ok {
-		return w.SubmitWait(b)
-	}
-	ch := make(chan struct{})
-	b.Done = func(*Bio) { close(ch) }
-	d.Submit(b)
-	<-ch
-	return b.Err
-}
-
-// ReadAt fills p from the device's byte off on. Offset and length must be aligned to the logical block size.
-func ReadAt(d Device, p []byte, off int64) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return SubmitWait(d, &Bio{Op: OpRead, Flags: Sync, Off: off, Vecs: [][]byte{p}})
-}
-
-// WriteAt stores p at the device's byte off, with flags (Sync is added).
-func WriteAt(d Device, p []byte, off int64, flags Flags) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return SubmitWait(d, &Bio{Op: OpWrite, Flags: flags | Sync, Off: off, Vecs: [][]byte{p}})
-}
-
-// Flush makes every completed write durable.
-func Flush(d Device) error { return SubmitWait(d, &Bio{Op: OpFlush, Flags: Sync}) }
-
-// Discard tells the device that [off, off+n) holds nothing of value. A device without discard answers
-// errno.OPNOTSUPP.
-func Discard(d Device, off, n int64) error {
-	if d.Limits().DiscardGrain == 0 {
-		return &IOError{Dev: d.Name(), Op: OpDiscard, Off: off, Len: n, Err: errno.OPNOTSUPP}
-	}
-	return SubmitWait(d, &Bio{Op: OpDiscard, Flags: Sync, Off: off, Len: n})
-}
-
-// WriteZeroes makes [off, off+n) read as zeros.
-func WriteZeroes(d Device, off, n int64) error {
-	return SubmitWait(d, &Bio{Op: OpWriteZeroes, Flags: Sync, Off: off, Len: n})
-}

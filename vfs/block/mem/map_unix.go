@@ -1,0 +1,36 @@
+//go:build unix && !linux
+
+package mem
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/iomapfs/iomapfs/vfs/errno"
+)
+
+// mapMemory reserves address space; the host fills it in page by page when it is written.
+func mapMemory(n int64) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	if int64(int(n)) != n {
+		return nil, fmt.Errorf("more than this host can address: %w", errno.NOMEM)
+	}
+	mem, err := unix.Mmap(-1, 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("map: %v: %w", err, errno.NOMEM)
+	}
+	return mem, nil
+}
+
+func unmapMemory(mem []byte) {
+	if mem != nil {
+		// It can only fail for memory that was never mapped.
+		_ = unix.Munmap(mem)
+	}
+}
+
+// dropMemory makes p zeros. Only Linux promises that dropped pages read as zeros, so here they stay.
+func dropMemory(p []byte) { clear(p) }
