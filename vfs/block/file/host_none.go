@@ -1,0 +1,23 @@
+//go:build !unix && !windows
+
+package file
+
+import (
+	"errors"
+	"os"
+
+	"github.com/iomapfs/iomapfs/vfs/errno"
+)
+
+// canMap says that files can be mapped on this host.
+const canMap = false
+
+// errLocked says that somebody else holds the lock.
+var errLocked = errors.New("locked")
+
+// lockFile: this host has no locks.
+func lockFile(f *os.File, readOnly bool) error { return nil }
+
+func (h *host) mapFile(size int64, write bool) ([]byte, error) { return nil, errno.OPNOTSUPP }
+
+func unmapFile([]byte) {}
