@@ -1,0 +1,10 @@
+module github.com/iomapfs/iomapfs/fs/ext2
+
+go 1.26.0
+
+require (
+	github.com/iomapfs/iomapfs/vfs v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+replace github.com/iomapfs/iomapfs/vfs => ../../vfs
