@@ -20,7 +20,7 @@ import (
 //	         12     4  hash of all entries                         in a body from the first entry
 //	         16    16  (zero)                            4     4  block of the value, 0
 //	                                                     8     4  size of the value
-//	                                                    12     4  hash of name and value
+//	                                                    12     4  hash of name and value; 0 in a body
 //	                                                    16     n  rest of the name; padded to 4
 //
 // Values are padded to 4 bytes. Entries of a block are sorted by index, length of the name, name; the kernel's search relies
@@ -251,8 +251,8 @@ type XattrBlock []byte
 // Errors: *Bad.
 func AsXattrBlock(b []byte) (XattrBlock, error) {
 	const s = "attribute block"
-	if len(b) < MinBlockSize || len(b) > MaxBlockSize {
-		return nil, bad(s, "length", uint64(len(b)), "a block")
+	if len(b) < MinBlockSize || len(b) > MaxBlockSize || len(b)%MinBlockSize != 0 {
+		return nil, bad(s, "length", uint64(len(b)), "that of a block")
 	}
 	le := binary.LittleEndian
 	xb := XattrBlock(b)
@@ -331,7 +331,11 @@ func BuildXattrBlock(b []byte, list []Xattr) (XattrBlock, bool) {
 	le.PutUint32(b[4:], 1)
 	le.PutUint32(b[8:], 1)
 	xb := XattrBlock(b)
-	xb.Table().build(list)
+	t := xb.Table()
+	t.build(list)
+	for at := t.first; !t.End(at); at = t.Next(at) {
+		le.PutUint32(b[at+12:], t.At(at).WantHash(false))
+	}
 	le.PutUint32(b[12:], xb.WantHash())
 	return xb, true
 }
@@ -383,7 +387,6 @@ func (t XattrTable) build(list []Xattr) {
 		}
 		le.PutUint32(e[8:], uint32(len(x.Value)))
 		copy(e[xattrEntryHead:], x.Name)
-		le.PutUint32(e[12:], t.At(at).WantHash(false))
 		at = t.Next(at)
 	}
 }
