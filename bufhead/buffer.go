@@ -1,0 +1,214 @@
+package bufhead
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/pagecache"
+)
+
+// State is the set of state bits of a buffer head.
+type State uint32
+
+// State bits (enum bh_state_bits).
+const (
+	Uptodate   State = 1 << iota // the bytes are valid
+	Dirty                        // the bytes must be written
+	Locked                       // I/O or an exclusive change of state is in progress
+	Req                          // has been submitted once
+	Mapped                       // Dev and Block say where the block lies
+	New                          // allocated by the last GetBlock: what is not written must be zeroed
+	AsyncRead                    // read as part of its folio
+	AsyncWrite                   // written as part of its folio
+	Delay                        // space is reserved, not chosen
+	Boundary                     // the next block needs a metadata read to be found
+	WriteEIO                     // the last write failed
+	Unwritten                    // allocated, contents undefined
+	Meta                         // filesystem metadata
+)
+
+// BufferHead (struct buffer_head) is one block of a folio.
+//
+// A buffer of a folio lives as long as it is attached; Get keeps it attached. GetBlock fills Block, Size and the state
+// bits Mapped, New, Delay, Unwritten and Boundary.
+type BufferHead struct {
+	Data  []byte  // the block's bytes in its folio; nil for a temporary one
+	Block uint64  // on the device, in blocks of the filesystem's size; valid when Mapped
+	Size  int     // bytes. Asked and answered by GetBlock; the block size for attached buffers
+	Dev   *Device // valid when Mapped
+
+	// Epoch is the mark of whoever keeps the buffer's contents in order: the number of the epoch it was changed in.
+	Epoch atomic.Uint64
+
+	state atomic.Uint32
+	refs  atomic.Int32
+	fo    *pagecache.Folio
+	err   error // of the I/O that ended last; guarded by Locked
+
+	assoc     *association // list of an inode's metadata; guarded by the device's assocMu
+	assocNext *BufferHead
+}
+
+// GetBlock (get_block_t) maps block iblock of ip. In: bh.Size is how many bytes the caller would like mapped; bh's state
+// bits are clear, or those of a folio's buffer that is not mapped. Out, without error:
+//
+//   - an existing block: Mapped, Dev, Block; Size is the contiguous bytes mapped, never more than asked;
+//   - create false and a hole: not Mapped; Size may be cut to the length of the hole;
+//   - create true and a hole: allocated, Mapped and New; Size covers new blocks only, or existing ones only;
+//   - Boundary when the block after the run needs another metadata block to be found.
+//
+// With an error nothing is mapped. Calls for different blocks of one inode may run at once. Block 0 is never file data.
+type GetBlock func(ctx context.Context, ip *vfs.Inode, iblock uint64, bh *BufferHead, create bool) error
+
+// Has reports whether all bits of s are set.
+func (bh *BufferHead) Has(s State) bool { return State(bh.state.Load())&s == s }
+
+// Set sets bits and gives those that were set before.
+func (bh *BufferHead) Set(s State) State { return State(bh.state.Or(uint32(s))) }
+
+// Clear clears bits and gives those that were set before.
+func (bh *BufferHead) Clear(s State) State { return State(bh.state.And(^uint32(s))) }
+
+// Map records where the block lies (map_bh).
+func (bh *BufferHead) Map(d *Device, block uint64) {
+	bh.Dev, bh.Block = d, block
+	bh.Set(Mapped)
+}
+
+// Get takes a reference: the buffer stays attached and its folio cached.
+func (bh *BufferHead) Get() { bh.refs.Add(1) }
+
+// Put (brelse) drops a reference.
+func (bh *BufferHead) Put() {
+	if bh != nil {
+		bh.refs.Add(-1)
+	}
+}
+
+// Folio is the folio the buffer is a block of.
+func (bh *BufferHead) Folio() *pagecache.Folio { return bh.fo }
+
+// lockWait is where goroutines wait for a buffer's lock: rare, so one for all.
+var lockWait = func() *sync.Cond { return sync.NewCond(new(sync.Mutex)) }()
+var lockWaiters atomic.Int32
+
+// Lock waits for the buffer's lock.
+func (bh *BufferHead) Lock() {
+	if bh.TryLock() {
+		return
+	}
+	lockWait.L.Lock()
+	lockWaiters.Add(1)
+	for !bh.TryLock() {
+		lockWait.Wait()
+	}
+	lockWaiters.Add(-1)
+	lockWait.L.Unlock()
+}
+
+// TryLock takes the lock if it is free.
+func (bh *BufferHead) TryLock() bool { return bh.Set(Locked)&Locked == 0 }
+
+// Unlock releases the lock; any goroutine.
+func (bh *BufferHead) Unlock() {
+	bh.Clear(Locked)
+	if lockWaiters.Load() > 0 {
+		lockWait.L.Lock()
+		lockWait.Broadcast()
+		lockWait.L.Unlock()
+	}
+}
+
+// Wait waits until no I/O is in progress.
+func (bh *BufferHead) Wait() {
+	if bh.Has(Locked) {
+		bh.Lock()
+		bh.Unlock()
+	}
+}
+
+// buffers is what hangs on a folio: its buffer heads in order, and the lock that makes their completions agree on which
+// is the last.
+type buffers struct {
+	mu   sync.Mutex // guards completion scans. Leaf
+	list []BufferHead
+}
+
+var bufferPools [17]sync.Pool // by log2 of the number of buffers
+
+// attach gives the folio's buffers, making them when there are none (create_empty_buffers): uptodate or dirty as the
+// folio is. Folio locked.
+func attach(fo *pagecache.Folio, bits uint8) *buffers {
+	if bs := buffersOf(fo); bs != nil {
+		return bs
+	}
+	n := fo.Len() >> bits
+	pool := &bufferPools[log2(n)]
+	bs, _ := pool.Get().(*buffers)
+	if bs == nil {
+		bs = &buffers{list: make([]BufferHead, n)}
+	}
+	var s State
+	if fo.Uptodate() {
+		s |= Uptodate
+	}
+	if fo.Dirty() {
+		s |= Dirty
+	}
+	data := fo.Data()
+	for i := range bs.list {
+		bh := &bs.list[i]
+		bh.Data, bh.Size, bh.fo = data[i<<bits:(i+1)<<bits:(i+1)<<bits], 1<<bits, fo
+		bh.state.Store(uint32(s))
+	}
+	fo.SetPrivate(bs)
+	live.Add(int64(n))
+	return bs
+}
+
+// buffersOf gives the folio's buffers, nil without. It panics when the slot holds something of another layer: the two
+// paths must never meet on a folio.
+func buffersOf(fo *pagecache.Folio) *buffers {
+	p := fo.Private()
+	if p == nil {
+		return nil
+	}
+	return p.(*buffers)
+}
+
+// detach takes the buffers off a locked folio, unless one is dirty, locked or referenced (try_to_free_buffers). The
+// folio's dirty flag goes with them: with clean buffers it said nothing.
+func detach(fo *pagecache.Folio) bool {
+	bs := buffersOf(fo)
+	if bs == nil {
+		return true
+	}
+	for i := range bs.list {
+		bh := &bs.list[i]
+		if bh.Has(Dirty) || bh.Has(Locked) || bh.refs.Load() > 0 {
+			return false
+		}
+	}
+	for i := range bs.list {
+		bh := &bs.list[i]
+		if bh.assoc != nil {
+			bh.Dev.dissociate(bh)
+		}
+		bh.Data, bh.Block, bh.Dev, bh.fo, bh.err = nil, 0, nil, nil, nil
+		bh.Epoch.Store(0)
+		bh.state.Store(0)
+	}
+	fo.SetPrivate(nil)
+	live.Add(-int64(len(bs.list)))
+	bufferPools[log2(len(bs.list))].Put(bs)
+	return true
+}
+
+func log2(n int) (b uint8) {
+	for ; n > 1; n >>= 1 {
+		b++
+	}
+	return b
+}
