@@ -8,6 +8,9 @@ require (
 )
 
 require (
+	github.com/iomapfs/iomapfs/vfs v0.0.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/sys v0.49.0
 )
+
+replace github.com/iomapfs/iomapfs/vfs => ../vfs

@@ -1,0 +1,14 @@
+package copytree
+
+import (
+	"syscall"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"golang.org/x/sys/unix"
+)
+
+const noAttr = unix.ENODATA
+
+func atimeOf(st *syscall.Stat_t) vfs.Time {
+	return vfs.Time{Sec: st.Atim.Sec, Nsec: uint32(st.Atim.Nsec)}
+}
