@@ -1,0 +1,160 @@
+//go:build linux
+
+package transport
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Readers of /dev/fuse. Each reads a request, works on it and reads again; when one leaves to work and no other is
+// reading, it starts another first. So there is always somebody at the device, and no request waits for another.
+const (
+	maxIdleReaders = 2 // more of them only fight for the same lock in the kernel
+	// A FORGET needs no answer, so the kernel may send them faster than a filesystem drops inodes.
+	// Beyond this many readers a FORGET starts no further one, and the flood waits in the kernel.
+	maxForgetReaders = 4
+)
+
+// slot is what a reader works with.
+type slot struct {
+	in   []byte // request; the data of a WRITE is page aligned
+	out  []byte // reply
+	inv  [1][]byte
+	outv [1][]byte
+}
+
+// writeDataOffset is where the data of a WRITE begins: both headers.
+const writeDataOffset = int(unsafe.Sizeof(fuse.WriteIn{}))
+
+func newSlot(maxWrite int) *slot {
+	const page = 4096
+	size := max(writeDataOffset+maxWrite, minReadBuffer)
+	b := make([]byte, size+2*page)
+	skip := int(-(uintptr(unsafe.Pointer(&b[0])) + uintptr(writeDataOffset)) & (page - 1))
+	// Replies may be longer than data by their fixed struct (never above a page).
+	return &slot{in: b[skip : skip+size+page-writeDataOffset : skip+size+page-writeDataOffset], out: make([]byte, max(maxWrite, minReadBuffer)+page)}
+}
+
+func readRetry(fd int, b []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, b)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOENT):
+			// ENOENT: the request was given up while it was being read.
+		default:
+			return n, err
+		}
+	}
+}
+
+func (c *conn) addReader() {
+	c.idleReaders.Add(1)
+	c.allReaders.Add(1)
+	c.readers.Add(1)
+	go c.read()
+}
+
+func (c *conn) read() {
+	defer c.readers.Done()
+	defer c.allReaders.Add(-1)
+	s := c.slots.Get().(*slot)
+	defer c.slots.Put(s)
+	for {
+		n, err := readRetry(c.fd, s.in)
+		if err != nil {
+			if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ECONNABORTED) {
+				c.log.Error("fuse: reading /dev/fuse failed, the connection is given up", "error", err)
+				c.cut()
+			}
+			c.die()
+			return
+		}
+		if n < inHeaderSize {
+			c.log.Error("fuse: short request on /dev/fuse", "bytes", n)
+			continue
+		}
+		op := wire.Uint32(s.in[offOpcode:])
+		if c.idleReaders.Add(-1) == 0 && (op != opForget && op != opBatchForget || c.allReaders.Load() < maxForgetReaders) {
+			c.addReader()
+		}
+		c.handle(s, n, op)
+		if c.idleReaders.Add(1) > maxIdleReaders {
+			c.idleReaders.Add(-1)
+			return
+		}
+	}
+}
+
+// handle answers one request that was read into s.in[:n].
+func (c *conn) handle(s *slot, n int, op uint32) {
+	c.fromDevice.Add(1)
+	unique := wire.Uint64(s.in[offUnique:])
+	switch op {
+	case opForget, opBatchForget, opNotifyReply:
+		c.ps.HandleRequest(c.iov(s, n))
+		return
+	case opInterrupt:
+		if n >= inHeaderSize+8 {
+			c.interrupt(s, unique, wire.Uint64(s.in[inHeaderSize:]))
+		}
+		return
+	}
+	c.track(unique)
+	m, st, ok := c.hooks.hook(op, wire.Uint64(s.in[offNode:]), s.in[inHeaderSize:n], s.out[outHeaderSize:])
+	if ok {
+		putReply(s.out, unique, st, m)
+		m += outHeaderSize
+	} else if m, st = c.ps.HandleRequest(c.iov(s, n)); m < outHeaderSize {
+		putReply(s.out, unique, orEIO(st), 0)
+		m = outHeaderSize
+	}
+	c.untrack(unique)
+	c.reply(s.out[:m], op)
+}
+
+func (c *conn) iov(s *slot, n int) (in, out [][]byte) {
+	s.inv[0], s.outv[0] = s.in[:n], s.out
+	return s.inv[:], s.outv[:]
+}
+
+// reply writes an answer to the device. ENOENT means that nobody waits for it any more: the caller was killed,
+// or the connection is gone.
+func (c *conn) reply(b []byte, op uint32) {
+	for {
+		_, err := unix.Write(c.fd, b)
+		switch {
+		case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		case errors.Is(err, unix.EINTR):
+			continue
+		default:
+			c.log.Error("fuse: the kernel refused an answer", "operation", op, "error", err)
+		}
+		return
+	}
+}
+
+func (c *conn) track(unique uint64) {
+	c.mu.Lock()
+	c.inflight[unique] = struct{}{}
+	c.mu.Unlock()
+}
+
+func (c *conn) untrack(unique uint64) {
+	c.mu.Lock()
+	delete(c.inflight, unique)
+	c.mu.Unlock()
+}
+
+// cut ends the connection from our side after an error that leaves requests without anybody to answer them.
+func (c *conn) cut() {
+	if c.abort == nil {
+		return
+	}
+	if err := c.abort(); err != nil {
+		c.log.Error("fuse: cannot abort the connection; unmount it by hand", "error", err)
+	}
+}
