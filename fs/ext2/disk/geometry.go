@@ -191,13 +191,20 @@ func (g *Geometry) GroupBlocks(gr Group) uint32 {
 
 // HasSuper reports whether group gr begins with a copy of the superblock: all groups without SPARSE_SUPER; with it groups 0, 1
 // and the powers of 3, 5 and 7; with SPARSE_SUPER2 group 0 and the two that the superblock names.
-func (g *Geometry) HasSuper(gr Group) bool {
+func (g *Geometry) HasSuper(gr Group) bool { return holdsSuper(gr, g.sparse, g.sparse2, g.backups) }
+
+// HasSuper is Geometry.HasSuper for a superblock whose geometry is not settled yet.
+func (sb *Superblock) HasSuper(gr Group) bool {
+	return holdsSuper(gr, sb.ROCompat&ROCompatSparseSuper != 0, sb.Compat&CompatSparseSuper2 != 0, sb.BackupGroups)
+}
+
+func holdsSuper(gr Group, sparse, sparse2 bool, backups [2]Group) bool {
 	switch {
 	case gr == 0:
 		return true
-	case g.sparse2:
-		return gr == g.backups[0] || gr == g.backups[1]
-	case gr <= 1 || !g.sparse:
+	case sparse2:
+		return gr == backups[0] || gr == backups[1]
+	case gr == 1 || !sparse:
 		return true
 	case gr&1 == 0:
 		return false

@@ -2,6 +2,9 @@ package disk
 
 import "encoding/binary"
 
+// GroupInodesZeroed is a bit of GroupDesc.Flags: the inode table was written in full when the filesystem was made.
+const GroupInodesZeroed uint16 = 4
+
 // GroupDesc is one entry of the block group descriptor table. Little endian, 32 bytes.
 //
 //	off  size  field

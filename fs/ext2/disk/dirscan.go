@@ -1,0 +1,76 @@
+package disk
+
+import "encoding/binary"
+
+// DirRecord is one record of a directory block, each of its numbers read once and checked: what a reader uses that must not
+// rely on a check made earlier, since bytes of a damaged medium may be shared with something else.
+type DirRecord struct {
+	Off  int // where it begins in the block, bytes
+	Next int // where it ends: the offset of the next record, or the length of the block
+	Ino  Ino // 0: not in use
+	Type FileType
+	Name []byte // bytes of the block, good until it changes; not empty when Ino is not 0
+}
+
+// Record reads the record at off. False when none can be there: off beyond the block, a length that is no multiple of 4, that
+// is too short for the name or leaves the block, or a name in use that is empty.
+func (db DirBlock) Record(off int) (r DirRecord, ok bool) {
+	if uint(off)+DirHeader+dirAlign > uint(len(db)) {
+		return r, false
+	}
+	h := db[off : off+DirHeader]
+	word := binary.LittleEndian.Uint64(h)
+	rec, name := int(word>>32&0xFFFF), int(word>>48&0xFF)
+	if len(db) == MaxBlockSize && (rec == 0 || rec == 0xFFFF) {
+		rec = MaxBlockSize
+	}
+	next := off + rec
+	if rec < DirHeader+name || rec < DirHeader+dirAlign || rec%dirAlign != 0 || next > len(db) {
+		return r, false
+	}
+	r = DirRecord{Off: off, Next: next, Ino: Ino(word), Type: FileType(word >> 56), Name: db[off+DirHeader : off+DirHeader+name : off+DirHeader+name]}
+	return r, name != 0 || r.Ino == 0
+}
+
+// Room gives how many bytes of the record a new entry could have.
+func (r DirRecord) Room() int {
+	if r.Ino == 0 {
+		return r.Next - r.Off
+	}
+	return r.Next - r.Off - DirRecLen(len(r.Name))
+}
+
+// Seek gives the first record that begins at or after off: where a listing goes on that stopped at off, whatever happened to
+// the entries around it since. It is the length of the block when there is none. False when the chain is broken.
+func (db DirBlock) Seek(off int) (int, bool) {
+	at := 0
+	for at < off && at < len(db) {
+		r, ok := db.Record(at)
+		if !ok {
+			return 0, false
+		}
+		at = r.Next
+	}
+	return at, true
+}
+
+// Place finds the record that has room for a name of nameLen bytes, the first that fits, and the largest room that other
+// records have, which is what the block keeps for sure after an Insert. at is -1 when nothing fits. False when the chain is
+// broken.
+func (db DirBlock) Place(nameLen int) (at, others int, ok bool) {
+	at = -1
+	need := DirRecLen(nameLen)
+	for off := 0; off < len(db); {
+		r, ok := db.Record(off)
+		if !ok {
+			return -1, 0, false
+		}
+		if room := r.Room(); at < 0 && room >= need {
+			at = off
+		} else {
+			others = max(others, room)
+		}
+		off = r.Next
+	}
+	return at, others, true
+}
