@@ -54,23 +54,23 @@ func (db DirBlock) Seek(off int) (int, bool) {
 	return at, true
 }
 
-// Place finds the record that has room for a name of nameLen bytes, the first that fits, and the largest room that other
-// records have, which is what the block keeps for sure after an Insert. at is -1 when nothing fits. False when the chain is
-// broken.
-func (db DirBlock) Place(nameLen int) (at, others int, ok bool) {
-	at = -1
+// Place finds the first record that has room for a name of nameLen bytes. left is the largest room that the block has after an
+// Insert there. When nothing fits off is -1 and left the largest room as it is. False when the chain is broken.
+func (db DirBlock) Place(nameLen int) (off, left int, ok bool) {
+	found := -1
 	need := DirRecLen(nameLen)
-	for off := 0; off < len(db); {
-		r, ok := db.Record(off)
+	for at := 0; at < len(db); {
+		r, ok := db.Record(at)
 		if !ok {
 			return -1, 0, false
 		}
-		if room := r.Room(); at < 0 && room >= need {
-			at = off
-		} else {
-			others = max(others, room)
+		room := r.Room()
+		if found < 0 && room >= need {
+			found = at
+			room -= need
 		}
-		off = r.Next
+		left = max(left, room)
+		at = r.Next
 	}
-	return at, others, true
+	return found, left, true
 }
