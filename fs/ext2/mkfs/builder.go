@@ -29,12 +29,12 @@ type Node struct {
 	Xattrs map[string][]byte // by full name; ACLs in the form of the Linux attribute
 }
 
-// DataSeeker may be implemented by the reader of a file to skip holes.
-type DataSeeker interface {
+// SparseReader may be implemented by the reader of a file to skip holes.
+type SparseReader interface {
 	io.Reader
+	io.ReaderAt
 
-	// NextData finds the first range at or after pos that may hold something else than zeros, and moves the reader to its
-	// start. io.EOF when there is none.
+	// NextData finds the first range at or after pos that may hold something else than zeros. io.EOF when there is none.
 	NextData(pos int64) (start, end int64, err error)
 }
 
@@ -416,7 +416,7 @@ func (bu *Builder) storeData(in *disk.Inode, size int64, r io.Reader, runs *[]ru
 		bu.large = true
 	}
 	bu.fm.reset(in, runs)
-	holes, _ := r.(DataSeeker)
+	holes, _ := r.(SparseReader)
 	end := size // of the data known to come
 	if holes != nil {
 		end = 0
@@ -441,8 +441,8 @@ func (bu *Builder) storeData(in *disk.Inode, size int64, r io.Reader, runs *[]ru
 		}
 		n := min(end-pos, int64(len(bu.buf)))
 		var err error
-		if at, ok := r.(io.ReaderAt); ok && holes != nil {
-			err = readFullAt(at, bu.buf[:n], pos)
+		if holes != nil {
+			err = readFullAt(holes, bu.buf[:n], pos)
 		} else {
 			_, err = io.ReadFull(r, bu.buf[:n])
 		}
