@@ -131,6 +131,10 @@ func (s *Server) Unmount(_ context.Context, lazy bool) error {
 	return s.srv.Unmount()
 }
 
+// Abort cuts the connection: operations in flight are cancelled, later ones fail with ENOTCONN, and Wait returns. What has
+// not reached us from the kernel's cache is lost.
+func (s *Server) Abort() error { return s.srv.Abort() }
+
 // Transport says how requests come: "io_uring", "ordinary" or "device".
 func (s *Server) Transport() string { return s.srv.Kind().String() }
 
