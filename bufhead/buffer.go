@@ -27,6 +27,7 @@ const (
 	WriteEIO                     // the last write failed
 	Unwritten                    // allocated, contents undefined
 	Meta                         // filesystem metadata
+	Verified                     // the owner checked the contents since they were read
 )
 
 // BufferHead (struct buffer_head) is one block of a folio.

@@ -127,6 +127,7 @@ func (d *Device) GetZeroed(ctx context.Context, blk uint64) (*BufferHead, error)
 	}
 	bh.Lock()
 	clear(bh.Data)
+	bh.Clear(Verified)
 	bh.Set(Uptodate)
 	bh.Unlock()
 	return bh, nil
@@ -230,7 +231,7 @@ func (d *Device) wrote(bh *BufferHead, err error) {
 		return
 	}
 	bh.Set(WriteEIO)
-	bh.Clear(Uptodate)
+	bh.Clear(Uptodate | Verified)
 	d.pages.SetError(err)
 	d.assocMu.Lock()
 	if bh.assoc != nil {
@@ -242,7 +243,7 @@ func (d *Device) wrote(bh *BufferHead, err error) {
 // Forget (bforget) drops a block that is being freed: not written any more, not valid. Consumes the reference.
 func (d *Device) Forget(bh *BufferHead) {
 	bh.Lock()
-	bh.Clear(Dirty | WriteEIO | Uptodate | New)
+	bh.Clear(Dirty | WriteEIO | Uptodate | New | Verified)
 	bh.Unlock()
 	d.dissociate(bh)
 	bh.Put()
@@ -268,7 +269,7 @@ func (d *Device) CleanAliases(blk, n uint64) {
 						continue
 					}
 					bh.Lock()
-					bh.Clear(Dirty | Req | Uptodate)
+					bh.Clear(Dirty | Req | Uptodate | Verified)
 					bh.Unlock()
 				}
 				fo.ClearUptodate()

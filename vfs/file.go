@@ -408,3 +408,6 @@ func CopyRange(ctx context.Context, src *File, from int64, dst *File, to, n int6
 	}
 	return done, nil
 }
+
+// Writers is how many files have ip open for writing.
+func (ip *Inode) Writers() int { return int(ip.writers.Load()) }

@@ -189,7 +189,7 @@ func (ip *Inode) Put() {
 		nlink = ip.Nlink() // AttrMu is a leaf below the shard lock
 	}
 	ip.refs--
-	if ip.refs > 0 {
+	if ip.refs > 0 || ip.state == inodeFreeing { // the latter: evicted at unmount although somebody held it
 		sh.mu.Unlock()
 		return
 	}

@@ -142,10 +142,14 @@ func (dir *Inode) Link(ctx context.Context, name string, ip *Inode) error {
 	if ip.sb != dir.sb {
 		return errno.XDEV
 	}
-	if ip.IsDir() {
-		return errno.PERM
-	}
 	err := dir.change(name, dir.Op.Link != nil, func() error {
+		if ip.IsDir() {
+			if old, err := dir.Op.Lookup(ctx, dir, name); err == nil {
+				old.Put()
+				return errno.EXIST
+			}
+			return errno.PERM
+		}
 		ip.Rw.Lock() // a file, so never the directory itself; files come after directories
 		defer ip.Rw.Unlock()
 		if err := ip.checkWritable(false); err != nil {
@@ -296,18 +300,8 @@ func (sb *SuperBlock) rename(ctx context.Context, r *Rename, flags uint32) error
 		return errno.NOENT
 	case target != nil && flags&RenameNoReplace != 0:
 		return errno.EXIST
-	case target == old:
-		return nil // two names of one file: nothing to do
 	case r.Old.IsSwap() || target != nil && target.IsSwap():
 		return errno.TXTBSY
-	}
-	if !r.Exchange && target != nil {
-		switch od, td := old.IsDir(), target.IsDir(); {
-		case od && !td:
-			return errno.NOTDIR
-		case !od && td:
-			return errno.ISDIR
-		}
 	}
 	// No directory may come to lie below itself.
 	if r.From != r.To {
@@ -327,6 +321,17 @@ func (sb *SuperBlock) rename(ctx context.Context, r *Rename, flags uint32) error
 				}
 				return errno.NOTEMPTY
 			}
+		}
+	}
+	if target == old {
+		return nil // two names of one file: nothing to do
+	}
+	if !r.Exchange && target != nil {
+		switch od, td := old.IsDir(), target.IsDir(); {
+		case od && !td:
+			return errno.NOTDIR
+		case !od && td:
+			return errno.ISDIR
 		}
 	}
 	// Directories below the two locked ones, then files, each class by number.

@@ -34,7 +34,7 @@ func (ip *Inode) SetAttr(ctx context.Context, cred *Cred, a *SetAttr) error {
 	if a.Valid&SetSize != 0 && ip.IsSwap() {
 		return errno.TXTBSY
 	}
-	if a.Valid&SetSize != 0 && (a.Size != ip.Size() || a.File != nil) && ip.Op.SetAttr != nil {
+	if a.Valid&SetSize != 0 && (a.Size != ip.Size() || a.File != nil) && !cred.Capable() {
 		a.Valid |= KillSUID
 	}
 	if ip.Op.SetAttr != nil {

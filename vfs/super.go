@@ -308,6 +308,9 @@ func (sb *SuperBlock) Unmount(ctx context.Context) error {
 	var err error
 	if !sb.shutdown.Load() {
 		err = sb.WB.SyncAll(ctx)
+		if sb.Op.Sync != nil {
+			err = errors.Join(err, sb.Op.Sync(ctx, true))
+		}
 	}
 	sb.stop()
 	sb.bg.Wait()

@@ -143,7 +143,7 @@ func (fs *fsys) runCommitter(ctx context.Context, interval time.Duration) {
 		case <-t.C:
 		case <-fs.commit.kicked:
 		}
-		if fs.commit.tracked.Load() > 0 && !fs.sb.IsShutdown() {
+		if fs.dirtyMetadata() && !fs.sb.IsShutdown() {
 			_ = fs.commitNow(context.Background()) // the error is kept in sb.Err and made the filesystem read-only
 		}
 	}
@@ -155,6 +155,16 @@ func (fs *fsys) kick() {
 	case fs.commit.kicked <- struct{}{}:
 	default:
 	}
+}
+
+// dirtyMetadata reports whether a commit has something to write.
+func (fs *fsys) dirtyMetadata() bool {
+	if fs.commit.tracked.Load() > 0 || fs.superDirty.Load() {
+		return true
+	}
+	fs.groupsMu.Lock()
+	defer fs.groupsMu.Unlock()
+	return len(fs.groupsDirty) > 0
 }
 
 // begin opens a transaction: changes of metadata made before end are committed together. Not recursive. It may wait
@@ -263,7 +273,7 @@ func (fs *fsys) cleanInode(ip *inode) {
 // once for an inode that the medium does not know as live, else after the commit. Call inside a transaction.
 func (fs *fsys) deferFree(ip *inode, first disk.FSBlock, n uint32) {
 	if !ip.ord.live || ip.ord.dead.Load() {
-		fs.clearBlocks(first, n)
+		fs.clearBlocks(first, n) // no pointer on the medium
 		return
 	}
 	ep := fs.commit.ep
@@ -294,12 +304,17 @@ func (fs *fsys) commitNow(ctx context.Context) error {
 		c.mu.Unlock()
 		return err
 	}
+	if fs.broken.Load() {
+		defer c.mu.Unlock()
+		return c.err
+	}
 	n := c.begun.Add(1)
 	p := fs.closeEpoch()
 	err := p.write(fs)
 	if err != nil {
 		err = fmt.Errorf("metadata writeback: %w", err)
 		fs.sb.Err.Set(err)
+		fs.broken.Store(true)
 		fs.fail(err)
 		fs.sb.SetReadOnly() // what the medium holds is not what memory holds: no more changes, whatever errors= says
 	} else {

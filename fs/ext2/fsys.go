@@ -21,9 +21,24 @@ type fsys struct {
 	super   disk.Superblock
 	superBH *bufhead.BufferHead // the buffer holding the primary superblock; referenced for the life of the mount
 
-	groups []group // one a block group
+	groups []group               // one a block group
+	descBH []*bufhead.BufferHead // blocks of group descriptors; referenced for the life of the mount
+
+	groupsMu    sync.Mutex // guards groupsDirty. Leaf
+	groupsDirty []disk.Group
+
+	reserved   uint32      // blocks kept for the superuser; immutable
+	overhead   uint32      // blocks of metadata; immutable
+	superDirty atomic.Bool // the superblock changed beyond its counters
+	broken     atomic.Bool // metadata could not be written: no more commits
+	writable   bool        // mounted read-write; changed at mount, remount and unmount only
+	cleanState uint16      // the clean flag as it was found; guarded by superMu
+	tables     tables      // immutable after mount
 
 	freeBlocks, freeInodes, usedDirs atomic.Int64 // sums over the groups
+
+	dirs   dirIndexes   // indexes of directories in memory; see dirindex.go
+	shared sharedXattrs // blocks of extended attributes; see xattrblock.go
 
 	commit committer // ordered metadata writeback
 	gen    atomic.Uint32
@@ -44,6 +59,9 @@ type inode struct {
 
 	fileACL  atomic.Uint32 // block of the extended attributes, 0 for none
 	raw      disk.Inode    // what was read from the medium: keeps the fields that we do not change. Guarded by AttrMu
+	fresh    bool          // not yet encoded: its place in the inode table holds an older inode. Guarded by AttrMu
+	ibody    []byte        // the in-inode attributes when they changed, else nil. Guarded by AttrMu
+	xattrs   xattrCache    // see xattr.go
 	noACL    atomic.Bool   // known to have no default ACL
 	dirState dirState      // index and free space of a directory; see dir.go
 	ord      order         // what the ordered writeback knows of the inode; see order.go

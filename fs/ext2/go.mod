@@ -8,6 +8,11 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/iomapfs/iomapfs/bufhead v0.0.0
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)
 
 replace github.com/iomapfs/iomapfs/vfs => ../../vfs
+
+replace github.com/iomapfs/iomapfs/bufhead => ../../bufhead

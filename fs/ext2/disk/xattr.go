@@ -223,10 +223,9 @@ func (t XattrTable) verify(s string) error {
 		if blk := le.Uint32(t.b[at+4:]); blk != 0 {
 			return badAt(s, at+4, "block of a value", uint64(blk), "0")
 		}
-		if size == 0 {
-			continue
-		}
 		switch {
+		case size == 0 && off <= len(t.b):
+			continue
 		case size > uint64(len(t.b)):
 			return badAt(s, at+8, "size of a value", size, "at most the table's %d bytes", len(t.b))
 		case off < low || off%xattrPad != 0 || off+int(size) > len(t.b):

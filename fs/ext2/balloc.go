@@ -1,0 +1,242 @@
+package ext2
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/iomapfs/iomapfs/fs/ext2/disk"
+	"github.com/iomapfs/iomapfs/vfs/errno"
+)
+
+// reservation is a window of blocks that one file will grow into: kept in memory only, so that files that are written at
+// the same time do not interleave. Guarded by the inode's mapMu; next and end by the group's mu too, for those who look.
+type reservation struct {
+	next, end disk.FSBlock // what is left of it; empty when equal
+	group     disk.Group
+	size      uint32 // of the next window, in blocks
+	held      bool   // on its group's list
+}
+
+// Window sizes in blocks.
+const (
+	windowMin = 8
+	windowMax = 2048
+)
+
+// mayUse reports whether n more blocks may be taken on behalf of ip: the last ones are the superuser's. Who writes is not
+// known when a kernel's cache is written back, so the file's owner counts.
+func (fs *fsys) mayUse(ip *inode, n int64) bool {
+	free := fs.freeBlocks.Load()
+	if free-n >= int64(fs.reserved) {
+		return true
+	}
+	ip.AttrMu.Lock()
+	uid, gid := ip.A.UID, ip.A.GID
+	ip.AttrMu.Unlock()
+	return free >= n && (uid == 0 || uid == fs.opts.ResUID || fs.opts.ResGID != 0 && gid == fs.opts.ResGID)
+}
+
+// allocBlocks takes up to want contiguous blocks, near goal and from ip's window, and marks them in use. Inside a
+// transaction, with ip.mapMu held exclusively. errno.NOSPC when there is none.
+func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, goal disk.FSBlock, want uint32) (disk.FSBlock, uint32, error) {
+	if !fs.mayUse(ip, 1) {
+		return 0, 0, errno.NOSPC
+	}
+	r := &ip.resv
+	if r.held && r.next < r.end {
+		if b, n, err := fs.fromWindow(ctx, r, want); n > 0 || err != nil {
+			return b, n, err
+		}
+	}
+	if r.held {
+		size := r.size
+		fs.dropWindow(ip)
+		r.size = size
+	}
+	if !fs.dataBlock(goal) {
+		goal = fs.geo.GroupFirst(fs.geo.InodeGroup(disk.Ino(ip.Ino())))
+	}
+	start, _ := fs.geo.GroupIndex(goal)
+	// First with everybody's windows respected, then taking what is left.
+	for _, respect := range []bool{true, false} {
+		var first error
+		for i := range fs.geo.Groups {
+			n := disk.Group((uint32(start) + i) % fs.geo.Groups)
+			from := uint32(0)
+			if i == 0 {
+				_, from = fs.geo.GroupIndex(goal)
+			}
+			b, k, err := fs.allocIn(ctx, ip, n, from, want, respect)
+			if k > 0 {
+				return b, k, nil
+			}
+			if err != nil && !errors.Is(err, errno.UCLEAN) && first == nil {
+				first = err
+			}
+		}
+		if first != nil {
+			return 0, 0, first
+		}
+	}
+	return 0, 0, errno.NOSPC
+}
+
+// fromWindow takes blocks from the window.
+func (fs *fsys) fromWindow(ctx context.Context, r *reservation, want uint32) (disk.FSBlock, uint32, error) {
+	gr := &fs.groups[r.group]
+	gr.mu.Lock()
+	defer gr.mu.Unlock()
+	bh, bm, err := fs.bitmap(ctx, r.group, true)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer bh.Put()
+	base := fs.geo.GroupFirst(r.group)
+	at, end := uint32(r.next-base), uint32(r.end-base)
+	from, ok := bm.NextZero(at, end)
+	if !ok {
+		r.next = r.end
+		return 0, 0, nil
+	}
+	stop, ok := bm.NextSet(from, min(end, from+want))
+	if !ok {
+		stop = min(end, from+want)
+	}
+	bm.SetRange(from, stop)
+	fs.dirtyBuffer(bh, kindBitmap)
+	fs.groupChanged(r.group, -int(stop-from), 0, 0)
+	r.next = base + disk.FSBlock(stop)
+	return base + disk.FSBlock(from), stop - from, nil
+}
+
+// allocIn looks for free blocks in one group, from index from on and then from its start, and lays a window behind what it
+// takes.
+func (fs *fsys) allocIn(ctx context.Context, ip *inode, n disk.Group, from, want uint32, respect bool) (disk.FSBlock, uint32, error) {
+	gr := &fs.groups[n]
+	gr.mu.Lock()
+	defer gr.mu.Unlock()
+	if gr.desc.FreeBlocks == 0 || gr.bad {
+		return 0, 0, nil
+	}
+	bh, bm, err := fs.bitmap(ctx, n, true)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer bh.Put()
+	end := fs.geo.GroupBlocks(n)
+	r := &ip.resv
+	size := min(max(want, r.size, windowMin), windowMax)
+	if !fs.opts.Reserve || !ip.IsRegular() {
+		size = want
+	}
+	at, k, ok := fs.findRun(gr, r, n, bm, from, end, size, respect)
+	if !ok && from > 0 {
+		at, k, ok = fs.findRun(gr, r, n, bm, 0, end, size, respect)
+	}
+	if !ok {
+		return 0, 0, nil
+	}
+	take := min(want, k)
+	bm.SetRange(at, at+take)
+	fs.dirtyBuffer(bh, kindBitmap)
+	fs.groupChanged(n, -int(take), 0, 0)
+	first := fs.geo.GroupFirst(n) + disk.FSBlock(at)
+	if size > want {
+		fs.layWindow(gr, r, n, first+disk.FSBlock(take), first+disk.FSBlock(k))
+	}
+	return first, take, nil
+}
+
+// findRun looks for a run of size free blocks in [from, end), or else the longest one there, that no other window covers.
+func (fs *fsys) findRun(gr *group, own *reservation, n disk.Group, bm disk.Bitmap, from, end, size uint32, respect bool) (at, k uint32, ok bool) {
+	base := fs.geo.GroupFirst(n)
+	for tries := 0; from < end && tries < 64; tries++ {
+		a, m, found := bm.FindRun(from, end, size)
+		if !found {
+			return at, k, ok
+		}
+		clash := false
+		if respect {
+			for _, w := range gr.windows {
+				if w == own || w.next >= w.end {
+					continue
+				}
+				lo, hi := uint32(w.next-base), uint32(w.end-base)
+				if a < hi && a+m > lo {
+					if lo > a {
+						m = lo - a // what lies before the window
+					} else {
+						from, clash = hi, true
+						break
+					}
+				}
+			}
+		}
+		if clash {
+			continue
+		}
+		if m > k {
+			at, k, ok = a, m, true
+		}
+		if k >= size || m >= size || !respect {
+			return at, k, ok
+		}
+		from = a + m + 1
+	}
+	return at, k, ok
+}
+
+// layWindow makes [next, end) of group n the file's window; it has none. The sizes double while a file keeps using them up.
+// Hold gr.mu.
+func (fs *fsys) layWindow(gr *group, r *reservation, n disk.Group, next, end disk.FSBlock) {
+	gr.windows = append(gr.windows, r)
+	*r = reservation{next: next, end: end, group: n, held: true, size: min(max(2*r.size, windowMin), windowMax)}
+}
+
+// dropWindow gives the window up: at the last close of a writer, at truncation, when the inode goes. Hold ip.mapMu
+// exclusively or be the last user.
+func (fs *fsys) dropWindow(ip *inode) {
+	r := &ip.resv
+	if !r.held {
+		return
+	}
+	gr := &fs.groups[r.group]
+	gr.mu.Lock()
+	gr.windows = slices.DeleteFunc(gr.windows, func(w *reservation) bool { return w == r })
+	gr.mu.Unlock()
+	*r = reservation{}
+}
+
+// clearBlocks marks blocks free. Inside a transaction. Blocks that were free already, or lie outside, are damage: reported,
+// and left alone.
+func (fs *fsys) clearBlocks(first disk.FSBlock, n uint32) {
+	ctx := context.Background()
+	for n > 0 {
+		if !fs.dataBlock(first) {
+			fs.fail(fs.corrupt("block map", 0, 0, "frees block %d, which holds no file", first))
+			first, n = first+1, n-1
+			continue
+		}
+		g, i := fs.geo.GroupIndex(first)
+		k := min(n, fs.geo.GroupBlocks(g)-i)
+		fs.discardRun(first, k)
+		gr := &fs.groups[g]
+		gr.mu.Lock()
+		bh, bm, err := fs.bitmap(ctx, g, true)
+		if err != nil {
+			gr.mu.Unlock()
+			fs.fail(err)
+		} else {
+			cleared := bm.ClearRange(i, i+k)
+			fs.dirtyBuffer(bh, kindBitmap)
+			fs.groupChanged(g, int(cleared), 0, 0)
+			gr.mu.Unlock()
+			bh.Put()
+			if cleared != k {
+				fs.fail(fs.corrupt("block bitmap", 0, 0, "group %d: %d of %d blocks from %d were free already", g, k-cleared, k, first))
+			}
+		}
+		first, n = first+disk.FSBlock(k), n-k
+	}
+}

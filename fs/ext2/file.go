@@ -1,0 +1,109 @@
+package ext2
+
+import (
+	"context"
+
+	"github.com/iomapfs/iomapfs/bufhead"
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/pagecache"
+)
+
+// tables are the operation tables of a mount, one for each type of file.
+type tables struct {
+	file, dir, symlink, special vfs.InodeOperations
+	fileFop, dirFop             vfs.FileOperations
+	pages                       pagecache.Operations
+}
+
+// makeTables fills the tables. What is common to all types comes first.
+func (fs *fsys) makeTables() {
+	t := &fs.tables
+	t.special = vfs.InodeOperations{SetAttr: fs.setAttr, SetFlags: fs.setFlags, GetXattr: fs.getXattr, ListXattr: fs.listXattr, SetXattr: fs.setXattr}
+	t.file, t.dir, t.symlink = t.special, t.special, t.special
+	t.pages = fs.legacyPages()
+	t.file.Fiemap = func(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo) error {
+		return bufhead.Fiemap(ctx, ip, info, fs.getBlock)
+	}
+	t.file.Bmap = func(ctx context.Context, ip *vfs.Inode, blk uint64) (uint64, error) {
+		return bufhead.Bmap(ctx, ip, blk, fs.getBlock)
+	}
+	t.file.SwapActivate = func(ctx context.Context, ip *vfs.Inode, n uint64, add func(vfs.SwapExtent) error) error {
+		return bufhead.SwapActivate(ctx, ip, n, add, fs.getBlock)
+	}
+	t.fileFop = vfs.FileOperations{
+		Read:  fs.legacyRead,
+		Write: fs.legacyWrite,
+		Seek: func(ctx context.Context, f *vfs.File, pos int64, whence int) (int64, error) {
+			return bufhead.Seek(ctx, f.Inode, pos, whence, fs.getBlock)
+		},
+		Fsync:     fs.fsync,
+		Fallocate: fs.fallocate,
+		Release:   fs.releaseFile,
+		Ioctl:     fs.ioctl,
+	}
+	t.dir.Fiemap = nil
+	fs.nameTables()
+	t.dirFop.Fsync = fs.fsync
+	t.dirFop.Ioctl = fs.ioctl
+}
+
+// releaseFile runs at each close. A writer's window goes with him when he is the last.
+func (fs *fsys) releaseFile(f *vfs.File) {
+	if f.Flags&vfs.OAccMode == vfs.ORdonly || f.Inode.Writers() > 0 {
+		return
+	}
+	ip := inodeOf(f.Inode)
+	ip.mapMu.Lock()
+	fs.dropWindow(ip)
+	ip.mapMu.Unlock()
+}
+
+// fsync writes the file's data, then everything that its metadata hangs together with: one commit, which ends with a flush
+// of the device. So the file's name is durable too.
+func (fs *fsys) fsync(ctx context.Context, f *vfs.File, start, end int64, _ bool) error {
+	if err := f.Inode.Pages.WriteAndWait(ctx, start, end); err != nil {
+		return err
+	}
+	return fs.commitNow(ctx)
+}
+
+// sync is SuperOperations.Sync.
+func (fs *fsys) sync(ctx context.Context, wait bool) error {
+	if !wait {
+		fs.kick()
+		return nil
+	}
+	if fs.sb.ReadOnly() {
+		return nil
+	}
+	return fs.commitNow(ctx)
+}
+
+// fallocate punches holes and zeroes ranges. Plain preallocation is refused: ext2 cannot mark blocks as unwritten, so they
+// would have to be written, which the caller does as well himself (posix_fallocate falls back to that).
+func (fs *fsys) fallocate(ctx context.Context, f *vfs.File, mode uint32, pos, n int64) error {
+	if mode&^vfs.FallocKeepSize != vfs.FallocPunchHole && mode&^vfs.FallocKeepSize != vfs.FallocZeroRange {
+		return errno.OPNOTSUPP
+	}
+	ip := inodeOf(f.Inode)
+	ip.Rw.Lock()
+	defer ip.Rw.Unlock()
+	ip.DirectWait()
+	end := pos + n
+	size := ip.Size()
+	ip.Pages.InvalidateLock.Lock()
+	err := ip.punch(ctx, pos, end)
+	ip.Pages.InvalidateLock.Unlock()
+	if err != nil {
+		return err
+	}
+	if mode == vfs.FallocZeroRange && end > size {
+		if err := ip.setSize(ctx, end); err != nil {
+			return err
+		}
+	}
+	ip.TouchNow(true)
+	ip.Dirty(vfs.DirtySize)
+	return nil
+}
