@@ -22,6 +22,7 @@ type Options struct {
 	Names   int   // different names in a directory; 12
 	NoXattr bool
 	NoPunch bool
+	NoZero  bool // zero range: the kernel's ext2 has none
 }
 
 // Difference is where two targets disagreed.
@@ -184,7 +185,7 @@ func (g *gen) op() (string, func(t target.Target) string) {
 		return fmt.Sprintf("truncate %s %d", p, size), func(t target.Target) string { return refusal(t.Truncate(p, size)) }
 	case k < 79 && !g.o.NoPunch:
 		off, n := g.offset(), 1+g.r.Int64N(50000)
-		if g.r.IntN(3) == 0 {
+		if g.r.IntN(3) == 0 && !g.o.NoZero {
 			return fmt.Sprintf("zero %s %d+%d", p, off, n), func(t target.Target) string { return refusal(t.ZeroRange(p, off, n)) }
 		}
 		return fmt.Sprintf("punch %s %d+%d", p, off, n), func(t target.Target) string { return refusal(t.Punch(p, off, n)) }

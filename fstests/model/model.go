@@ -245,10 +245,14 @@ func (fs *FS) Rename(from, to string, flags uint32) errno.Errno {
 	if exchange {
 		fd.kids[fn], td.kids[tn] = target, old
 		if old.kids != nil {
-			old.parent, fd.nlink, td.nlink = td, fd.nlink-1, td.nlink+1
+			old.parent = td
+			fd.nlink--
+			td.nlink++
 		}
 		if target.kids != nil {
-			target.parent, td.nlink, fd.nlink = fd, td.nlink-1, fd.nlink+1
+			target.parent = fd
+			td.nlink--
+			fd.nlink++
 		}
 		return 0
 	}

@@ -1,0 +1,3 @@
+module github.com/iomapfs/iomapfs/fs/all
+
+go 1.26.0
