@@ -10,7 +10,9 @@ require (
 )
 
 require (
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/vfs/fuse v0.0.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
 
