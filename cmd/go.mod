@@ -8,9 +8,28 @@ require (
 )
 
 require (
+	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+)
+
+require (
+	github.com/iomapfs/iomapfs/fs/all v0.0.0
+	github.com/iomapfs/iomapfs/fs/ext2 v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
+	github.com/iomapfs/iomapfs/vfs/fuse v0.0.0
+	github.com/spf13/cobra v1.10.2
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0
 )
 
 replace github.com/iomapfs/iomapfs/vfs => ../vfs
+
+replace github.com/iomapfs/iomapfs/vfs/fuse => ../vfs/fuse
+
+replace github.com/iomapfs/iomapfs/fs/all => ../fs/all
+
+replace github.com/iomapfs/iomapfs/fs/ext2 => ../fs/ext2
+
+replace github.com/iomapfs/iomapfs/bufhead => ../bufhead

@@ -17,8 +17,9 @@ type Kind struct {
 	Aliases []string
 	// Info tells of geometry and features, without changing the device.
 	Info func(dev block.Device) (*Info, error)
-	// Check verifies the filesystem, without changing the device. Each problem goes to report.
-	Check func(ctx context.Context, dev block.Device, report func(Problem)) error
+	// Check verifies the filesystem, without changing the device, and stops after max problems (0: a limit of its own).
+	// An error says that the check could not be made.
+	Check func(ctx context.Context, dev block.Device, max int, progress func(done float64)) (*Checked, error)
 }
 
 // Kinds lists the filesystems, in the order in which a device is probed.

@@ -1,3 +1,19 @@
 module github.com/iomapfs/iomapfs/fs/all
 
 go 1.26.0
+
+require (
+	github.com/iomapfs/iomapfs/fs/ext2 v0.0.0
+	github.com/iomapfs/iomapfs/vfs v0.0.0
+)
+
+require (
+	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/iomapfs/iomapfs/bufhead => ../../bufhead
+	github.com/iomapfs/iomapfs/fs/ext2 => ../ext2
+	github.com/iomapfs/iomapfs/vfs => ../../vfs
+)

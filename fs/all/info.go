@@ -17,9 +17,19 @@ type Field struct {
 	Unit  string `json:"unit,omitempty"`
 }
 
+// Checked is the outcome of a check.
+type Checked struct {
+	Problems    []Problem `json:"problems"`
+	More        bool      `json:"more"`  // stopped at the limit
+	Dirty       bool      `json:"dirty"` // not unmounted cleanly, which is no problem in itself
+	Files       uint32    `json:"files"`
+	Directories uint32    `json:"directories"`
+}
+
 // Problem is one finding of a check.
 type Problem struct {
+	Code  string `json:"code"` // stable
 	Where string `json:"where"`
 	What  string `json:"what"`
-	Fix   string `json:"fix,omitempty"` // what a repair would do
+	Ino   uint64 `json:"ino,omitempty"`
 }

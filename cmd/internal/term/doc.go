@@ -1,0 +1,2 @@
+// Package term prints for people: tables, sizes, and progress that shows on a terminal only.
+package term

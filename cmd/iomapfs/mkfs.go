@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/iomapfs/iomapfs/cmd/internal/mountopt"
+	"github.com/iomapfs/iomapfs/cmd/internal/term"
+	"github.com/iomapfs/iomapfs/fs/all"
+	"github.com/iomapfs/iomapfs/fs/ext2/mkfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) mkfsCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "mkfs TYPE IMAGE [SIZE]",
+		Short: "Make a filesystem, empty or filled from a directory or tar",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("usage: iomapfs mkfs TYPE IMAGE [SIZE]; the types are: ext2")
+			}
+			return usage("mkfs: there is no type %q; the types are: ext2", args[0])
+		},
+	}
+	c.AddCommand(a.mkfsExt2Cmd())
+	return c
+}
+
+// mkfsFlags are the flags of mkfs ext2 as written.
+type mkfsFlags struct {
+	blockSize, inodeSize, ratio string
+	uuid, from, owner, root     string
+	force                       bool
+	reserved                    float64
+}
+
+func (a *app) mkfsExt2Cmd() *cobra.Command {
+	var f mkfsFlags
+	var o mkfs.Options
+	c := &cobra.Command{
+		Use:   "ext2 [options] IMAGE [SIZE]",
+		Short: "Make an ext2 filesystem, as mke2fs does",
+		Long: `mkfs ext2 makes a filesystem in a new, sparse image file of SIZE, in a file that is there, in a partition (disk.img@2)
+or on a block device. What holds something already is refused without --force.
+
+With -d the filesystem is filled from a directory, or from a tar archive (plain, gzip, bzip2; - is standard input):
+no root needed, owners and devices included. The same input gives the same bytes when -U is given and SOURCE_DATE_EPOCH
+is set, which bounds all times.`,
+		Example: `  iomapfs mkfs ext2 disk.img 64M
+  iomapfs mkfs ext2 -L root -d ./rootfs disk.img 2G
+  docker export c | iomapfs mkfs ext2 -d - disk.img 1G`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.apply(&o, cmd.Flags().Changed("reserved")); err != nil {
+				return err
+			}
+			var size int64
+			if len(args) == 2 {
+				n, err := mountopt.ParseSize(args[1])
+				if err != nil {
+					return usage("SIZE: %w", err)
+				}
+				size = n
+			}
+			return a.mkfsExt2(cmd.Context(), args[0], size, &f, o)
+		},
+	}
+	fl := c.Flags()
+	fl.StringVarP(&f.blockSize, "block-size", "b", "", "1024, 2048 … 65536 (default: 1024 below 512M, else 4096)")
+	fl.StringVarP(&f.inodeSize, "inode-size", "I", "", "128, 256 … 1024 (default 256)")
+	fl.Uint32VarP(&o.Inodes, "inodes", "N", 0, "number of inodes (default: by size)")
+	fl.StringVarP(&f.ratio, "inode-ratio", "i", "", "bytes of device for each inode")
+	fl.Uint32VarP(&o.BlocksPerGroup, "blocks-per-group", "g", 0, "blocks of a group")
+	fl.Float64VarP(&f.reserved, "reserved", "m", 5, "percent of blocks for root alone")
+	fl.StringVarP(&o.Features, "features", "O", "", "features on or ^off, such as ^resize_inode,meta_bg")
+	fl.StringVarP(&o.Label, "label", "L", "", "volume label, up to 16 bytes")
+	fl.StringVarP(&f.uuid, "uuid", "U", "", "UUID (default: random)")
+	fl.StringVarP(&f.from, "fill", "d", "", "directory or tar archive to fill from")
+	fl.StringVar(&f.owner, "owner", "", "UID:GID of all that is filled in (default: as in the source)")
+	fl.StringVar(&f.root, "root-owner", "", "UID:GID of the top directory (default 0:0)")
+	fl.BoolVar(&f.force, "force", false, "replace what is there")
+	return c
+}
+
+// apply turns flags into options.
+func (f *mkfsFlags) apply(o *mkfs.Options, reserved bool) error {
+	for _, n := range []struct {
+		flag, val string
+		to        *uint32
+	}{{"-b", f.blockSize, &o.BlockSize}, {"-I", f.inodeSize, &o.InodeSize}, {"-i", f.ratio, &o.InodeRatio}} {
+		if n.val == "" {
+			continue
+		}
+		v, err := mountopt.ParseSize(n.val)
+		if err != nil || v == 0 || v > 1<<31 {
+			return usage("%s %s: want a number of bytes", n.flag, n.val)
+		}
+		*n.to = uint32(v)
+	}
+	if reserved {
+		if o.Reserved = f.reserved; f.reserved == 0 {
+			o.Reserved = -1 // none; 0 is the default
+		} else if f.reserved < 0 || f.reserved > 50 {
+			return usage("-m %s: want a percentage from 0 to 50", strconv.FormatFloat(f.reserved, 'g', -1, 64))
+		}
+	}
+	if f.root != "" {
+		uid, gid, err := parseOwner(f.root)
+		if err != nil {
+			return err
+		}
+		o.RootUID, o.RootGID = *uid, *gid
+	}
+	var err error
+	if f.uuid != "" {
+		if o.UUID, err = mkfs.ParseUUID(f.uuid); err != nil {
+			return usage("-U %s: %w", f.uuid, err)
+		}
+	}
+	if o.Time, err = mkfs.SourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
+		return err
+	}
+	o.ClampTimes = !o.Time.IsZero()
+	return nil
+}
+
+// fill gives the Fill of -d, and what to close afterwards.
+func (f *mkfsFlags) fill(stdin io.Reader) (func(*mkfs.Builder) error, func() error, error) {
+	var owner *mkfs.Owner
+	if f.owner != "" {
+		uid, gid, err := parseOwner(f.owner)
+		if err != nil {
+			return nil, nil, err
+		}
+		owner = &mkfs.Owner{UID: *uid, GID: *gid}
+	}
+	nothing := func() error { return nil }
+	switch {
+	case f.from == "":
+		return nil, nothing, nil
+	case f.from == "-":
+		return mkfs.FromTar(stdin, mkfs.TarOptions{Owner: owner}), nothing, nil
+	}
+	fi, err := os.Stat(f.from)
+	if err != nil {
+		return nil, nil, err
+	}
+	if fi.IsDir() {
+		return mkfs.FromDir(f.from, mkfs.DirOptions{Owner: owner}), nothing, nil
+	}
+	tar, err := os.Open(f.from)
+	if err != nil {
+		return nil, nil, err
+	}
+	return mkfs.FromTar(tar, mkfs.TarOptions{Owner: owner}), tar.Close, nil
+}
+
+func (a *app) mkfsExt2(ctx context.Context, spec string, size int64, f *mkfsFlags, o mkfs.Options) (err error) {
+	fill, done, err := f.fill(a.stdin)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	o.Fill = fill
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	var last atomic.Pointer[mkfs.Progress]
+	last.Store(&mkfs.Progress{})
+	o.Progress = func(p mkfs.Progress) error {
+		last.Store(&p)
+		return ctx.Err()
+	}
+	show := term.StartProgress(a.stderr, func() string {
+		p := last.Load()
+		return fmt.Sprintf("%d files, %s  %s", p.Nodes, term.Size(p.Bytes), term.Printable(p.Path))
+	})
+	defer show.Stop()
+
+	if _, serr := os.Stat(spec); errors.Is(serr, os.ErrNotExist) && !isPartitionSpec(spec) {
+		if size == 0 {
+			return usage("%s does not exist: say how large it shall be (iomapfs mkfs ext2 %s 64M)", spec, spec)
+		}
+		_, err := mkfs.FormatFile(spec, size, false, o)
+		return err
+	}
+	return a.mkfsInPlace(ctx, spec, size, f.force, o)
+}
+
+// mkfsInPlace makes a filesystem in an image, partition or device that is there.
+func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bool, o mkfs.Options) (err error) {
+	if size > 0 {
+		// A file may grow; a partition or device is as large as it is, which Format tells.
+		if fi, err := os.Stat(spec); err == nil && fi.Mode().IsRegular() && fi.Size() < size {
+			if err := os.Truncate(spec, size); err != nil {
+				return err
+			}
+		}
+	}
+	dev, err := openWhole(ctx, spec)
+	if err != nil {
+		return busyHint(err, spec)
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	if size == 0 {
+		size = dev.Size()
+	}
+	if size > dev.Size() {
+		return fmt.Errorf("%s: has %d bytes, %d are asked for", spec, dev.Size(), size)
+	}
+	if !force {
+		if what := holds(dev); what != "" {
+			return fmt.Errorf("%s: holds %s already (--force replaces it)", spec, what)
+		}
+	}
+	if _, err := mkfs.Format(&deviceWriter{dev}, size, o); err != nil {
+		return err
+	}
+	return block.Flush(dev)
+}
+
+// holds names what a device holds, or "".
+func holds(dev block.Device) string {
+	if p, _, ok := all.Probe(dev); ok {
+		s := p.Type
+		if p.Label != "" {
+			s += fmt.Sprintf(" (label %q)", p.Label)
+		}
+		return "a filesystem of type " + s
+	}
+	if s := all.Foreign(dev); s != "" {
+		return s
+	}
+	return partitionTable(dev)
+}
+
+// deviceWriter is an io.WriterAt over a block device, for writes of any alignment.
+type deviceWriter struct{ dev block.Device }
+
+// WriteAt writes p at off, reading the edges first where blocks of the device are cut.
+func (w *deviceWriter) WriteAt(p []byte, off int64) (int, error) {
+	bs := int64(w.dev.Limits().LogicalBlock)
+	from, to := off&^(bs-1), (off+int64(len(p))+bs-1)&^(bs-1)
+	if from == off && to == off+int64(len(p)) {
+		return len(p), block.WriteAt(w.dev, p, off, 0)
+	}
+	b := make([]byte, to-from)
+	if err := block.ReadAt(w.dev, b[:bs], from); err != nil {
+		return 0, err
+	}
+	if to-from > bs {
+		if err := block.ReadAt(w.dev, b[to-from-bs:], to-bs); err != nil {
+			return 0, err
+		}
+	}
+	copy(b[off-from:], p)
+	return len(p), block.WriteAt(w.dev, b, from, 0)
+}
+
+// ZeroRange makes a range read as zeros, without writing them where the device can.
+func (w *deviceWriter) ZeroRange(off, length int64) error {
+	bs := int64(w.dev.Limits().LogicalBlock)
+	from, to := (off+bs-1)&^(bs-1), (off+length)&^(bs-1)
+	if from >= to {
+		_, err := w.WriteAt(make([]byte, length), off)
+		return err
+	}
+	if from > off {
+		if _, err := w.WriteAt(make([]byte, from-off), off); err != nil {
+			return err
+		}
+	}
+	if err := block.WriteZeroes(w.dev, from, to-from); err != nil {
+		return err
+	}
+	if end := off + length; end > to {
+		if _, err := w.WriteAt(make([]byte, end-to), to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isPartitionSpec reports whether a spec names a part of a file.
+func isPartitionSpec(spec string) bool {
+	file, _, ok := strings.Cut(spec, "@")
+	if !ok {
+		return false
+	}
+	_, err := os.Stat(file)
+	return err == nil
+}
