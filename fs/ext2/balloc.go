@@ -153,8 +153,11 @@ func (fs *fsys) findRun(gr *group, own *reservation, n disk.Group, bm disk.Bitma
 	base := fs.geo.GroupFirst(n)
 	for tries := 0; from < end && tries < 64; tries++ {
 		a, m, found := bm.FindRun(from, end, size)
-		if !found {
+		if m == 0 {
 			return at, k, ok
+		}
+		if !found {
+			tries = 64 // this is the longest run there is
 		}
 		clash := false
 		if respect {

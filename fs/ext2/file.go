@@ -80,10 +80,14 @@ func (fs *fsys) sync(ctx context.Context, wait bool) error {
 	return fs.commitNow(ctx)
 }
 
-// fallocate punches holes and zeroes ranges. Plain preallocation is refused: ext2 cannot mark blocks as unwritten, so they
-// would have to be written, which the caller does as well himself (posix_fallocate falls back to that).
+// fallocate punches holes, zeroes ranges, and allocates by writing zeros into holes: ext2 cannot mark blocks as unwritten.
+// For the same reason there is no space to be had behind the end of a file (FallocKeepSize): e2fsck would count it in.
 func (fs *fsys) fallocate(ctx context.Context, f *vfs.File, mode uint32, pos, n int64) error {
-	if mode&^vfs.FallocKeepSize != vfs.FallocPunchHole && mode&^vfs.FallocKeepSize != vfs.FallocZeroRange {
+	switch mode {
+	case 0:
+		return fs.preallocate(ctx, f, pos, pos+n)
+	case vfs.FallocPunchHole | vfs.FallocKeepSize, vfs.FallocZeroRange, vfs.FallocZeroRange | vfs.FallocKeepSize:
+	default:
 		return errno.OPNOTSUPP
 	}
 	ip := inodeOf(f.Inode)
@@ -105,5 +109,36 @@ func (fs *fsys) fallocate(ctx context.Context, f *vfs.File, mode uint32, pos, n 
 	}
 	ip.TouchNow(true)
 	ip.Dirty(vfs.DirtySize)
+	return nil
+}
+
+// preallocate fills the holes of [pos, end) with zeros, and makes the file at least that long.
+func (fs *fsys) preallocate(ctx context.Context, f *vfs.File, pos, end int64) error {
+	vi := f.Inode
+	vi.Rw.Lock()
+	defer vi.Rw.Unlock()
+	if size := vi.Size(); end > size {
+		if err := inodeOf(vi).setSize(ctx, end); err != nil {
+			return err
+		}
+	}
+	zeros := make([]byte, 1<<20)
+	for pos < end {
+		e, err := inodeOf(vi).resolve(ctx, fs.geo.BlockAt(pos), uint64(end-pos)>>fs.geo.BlockBits+1)
+		if err != nil {
+			return err
+		}
+		next := min(int64(uint64(fs.geo.BlockAt(pos))+e.n)<<fs.geo.BlockBits, end)
+		for e.first == 0 && pos < next {
+			k := vfs.Kiocb{File: f, Inode: vi, Pos: pos}
+			m, err := bufhead.Write(ctx, &k, zeros[:min(int64(len(zeros)), next-pos)], fs.getBlock, nil)
+			if err != nil {
+				return err
+			}
+			pos += int64(m)
+		}
+		pos = next
+	}
+	vi.TouchNow(true)
 	return nil
 }
