@@ -1,0 +1,233 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// env is where a workload runs.
+type env struct {
+	mnt, dir string
+	cycle    func() error // unmounts and mounts again
+}
+
+// workload does something n times; run gives n in its unit.
+type workload struct {
+	name, unit string
+	before     func(e *env) error
+	run        func(e *env) (float64, error)
+}
+
+const (
+	bigFile = 256 << 20
+	manyN   = 5000
+)
+
+var workloads = []workload{
+	{"sequential write, 1 MiB, fsync", "MiB/s", nil, func(e *env) (float64, error) { return bigFile >> 20, writeBig(e) }},
+	{"sequential read, cold", "MiB/s", writeBig, readBig},
+	{"random read 4 KiB, cached by us", "/s", writeBig, func(e *env) (float64, error) { return random(e, 1, false, 0) }},
+	{"direct random read 4 KiB, 1 job", "/s", writeBig, func(e *env) (float64, error) { return random(e, 1, false, unix.O_DIRECT) }},
+	{"direct random read 4 KiB, 16 jobs", "/s", writeBig, func(e *env) (float64, error) { return random(e, 16, false, unix.O_DIRECT) }},
+	{"direct random write 4 KiB, 16 jobs", "/s", writeBig, func(e *env) (float64, error) { return random(e, 16, true, unix.O_DIRECT) }},
+	{"create", "files/s", nil, create},
+	{"stat, cold", "files/s", func(e *env) error { _, err := create(e); return err }, stat},
+	{"list with attributes, cold", "files/s", func(e *env) error { _, err := create(e); return err }, list},
+	{"unlink", "files/s", func(e *env) error { _, err := create(e); return err }, unlink},
+	{"write files of 8 KiB", "files/s", nil, small},
+	{"unpack a tar of Go's src", "entries/s", nil, untar},
+	{"walk and read it, cold", "entries/s", func(e *env) error { _, err := untar(e); return err }, walk},
+}
+
+// prepare makes the empty filesystem and the tar file.
+func prepare(dir string) error {
+	if err := run("mke2fs", "-q", "-F", "-t", "ext2", "-b", "4096", "-N", "65536", filepath.Join(dir, "empty"), "1G"); err != nil {
+		return err
+	}
+	return run("tar", "-cf", filepath.Join(dir, "src.tar"), "-C", runtime.GOROOT(), "src/cmd", "src/net", "src/runtime", "src/crypto")
+}
+
+func writeBig(e *env) error {
+	f, err := os.Create(filepath.Join(e.mnt, "big"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, 1<<20)
+	for i := range b {
+		b[i] = byte(i * 7)
+	}
+	for range bigFile >> 20 {
+		if _, err := f.Write(b); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+func readBig(e *env) (float64, error) {
+	f, err := os.Open(filepath.Join(e.mnt, "big"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 1<<20)
+	n := 0
+	for {
+		m, err := f.Read(b)
+		n += m
+		if err == io.EOF {
+			return float64(n >> 20), nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// random does 4 KiB transfers for a second.
+func random(e *env, jobs int, write bool, flags int) (float64, error) {
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, jobs)
+	begun := time.Now()
+	for j := range jobs {
+		wg.Go(func() {
+			fd, err := unix.Open(filepath.Join(e.mnt, "big"), unix.O_RDWR|flags, 0)
+			if err != nil {
+				errs[j] = err
+				return
+			}
+			defer unix.Close(fd)
+			mem, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+			if err != nil {
+				errs[j] = err
+				return
+			}
+			defer unix.Munmap(mem)
+			for r := rand.New(rand.NewPCG(uint64(j), 1)); time.Since(begun) < time.Second; n.Add(1) {
+				off := r.Int64N(bigFile>>12) << 12
+				if write {
+					_, err = unix.Pwrite(fd, mem, off)
+				} else {
+					_, err = unix.Pread(fd, mem, off)
+				}
+				if err != nil {
+					errs[j] = err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return 0, err
+		}
+	}
+	return float64(n.Load()), nil
+}
+
+func name(e *env, i int) string {
+	return filepath.Join(e.mnt, fmt.Sprintf("d%d", i/500), fmt.Sprintf("file%d", i))
+}
+
+func create(e *env) (float64, error) {
+	for i := range manyN {
+		if i%500 == 0 {
+			if err := os.Mkdir(filepath.Dir(name(e, i)), 0o755); err != nil {
+				return 0, err
+			}
+		}
+		f, err := os.OpenFile(name(e, i), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if err != nil {
+			return 0, err
+		}
+		f.Close()
+	}
+	return manyN, nil
+}
+
+func stat(e *env) (float64, error) {
+	for i := range manyN {
+		if _, err := os.Lstat(name(e, i)); err != nil {
+			return 0, err
+		}
+	}
+	return manyN, nil
+}
+
+func list(e *env) (float64, error) {
+	n := 0
+	for i := 0; i < manyN; i += 500 {
+		des, err := os.ReadDir(filepath.Dir(name(e, i)))
+		if err != nil {
+			return 0, err
+		}
+		for _, d := range des {
+			if _, err := d.Info(); err != nil {
+				return 0, err
+			}
+			n++
+		}
+	}
+	return float64(n), nil
+}
+
+func unlink(e *env) (float64, error) {
+	for i := range manyN {
+		if err := os.Remove(name(e, i)); err != nil {
+			return 0, err
+		}
+	}
+	return manyN, nil
+}
+
+func small(e *env) (float64, error) {
+	b := make([]byte, 8192)
+	for i := range manyN {
+		if i%500 == 0 {
+			if err := os.Mkdir(filepath.Dir(name(e, i)), 0o755); err != nil {
+				return 0, err
+			}
+		}
+		if err := os.WriteFile(name(e, i), b, 0o644); err != nil {
+			return 0, err
+		}
+	}
+	return manyN, nil
+}
+
+func untar(e *env) (float64, error) {
+	if out, err := exec.Command("tar", "-xf", filepath.Join(e.dir, "src.tar"), "-C", e.mnt).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("tar: %w: %s", err, out)
+	}
+	return countTree(filepath.Join(e.mnt, "src"), false)
+}
+
+func walk(e *env) (float64, error) { return countTree(filepath.Join(e.mnt, "src"), true) }
+
+func countTree(root string, read bool) (float64, error) {
+	n := 0.0
+	err := filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
+		n++
+		if err != nil || !read || !d.Type().IsRegular() {
+			return err
+		}
+		_, err = os.ReadFile(p)
+		return err
+	})
+	return n, err
+}
