@@ -2,7 +2,6 @@ package ext2
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -451,8 +451,40 @@ func TestNamesModel(t *testing.T) {
 			m.sb = nameMount(t, img)
 			m.compare()
 			nameDone(t, m.sb, img)
+			if os.Geteuid() == 0 {
+				var want []string
+				m.root.lines("/", &want)
+				sort.Strings(want)
+				dir, umount := kernelMount(t, img, "ro")
+				require.Equal(t, want, kernelTree(t, dir))
+				umount()
+			}
 		})
 	}
 }
 
-var _ = errors.Is
+// kernelTree reads a tree mounted by the kernel as treeOf reads ours.
+func kernelTree(t testing.TB, top string) []string {
+	var lines []string
+	require.NoError(t, filepath.Walk(top, func(p string, fi os.FileInfo, err error) error {
+		if err != nil || p == top {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		line := fmt.Sprintf("%s %o", strings.TrimPrefix(p, top), st.Mode)
+		switch st.Mode & syscall.S_IFMT {
+		case syscall.S_IFDIR:
+			line += fmt.Sprintf(" links %d", st.Nlink)
+		case syscall.S_IFLNK:
+			target, err := os.Readlink(p)
+			require.NoError(t, err)
+			line += " -> " + target
+		default:
+			line += fmt.Sprintf(" links %d dev %v", st.Nlink, vfs.MakeDev(uint32(st.Rdev)))
+		}
+		lines = append(lines, line)
+		return nil
+	}))
+	sort.Strings(lines)
+	return lines
+}
