@@ -11,6 +11,9 @@ type Kiocb struct {
 	Sync   bool // metadata too (O_SYNC)
 	NoWait bool // errno.AGAIN rather than block
 	HiPri  bool // poll for completion
+	// CachedAbove says that the caller has a cache of its own, as a kernel above us does: large transfers may go around
+	// ours, which would only hold the same bytes a second time.
+	CachedAbove bool
 
 	// Done makes direct I/O asynchronous: the operation may answer ErrQueued and call Done once with the result.
 	Done func(n int, err error)

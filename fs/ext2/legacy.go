@@ -68,10 +68,16 @@ func (fs *fsys) legacyPages() pagecache.Operations {
 	}
 }
 
+// From these sizes on, a transfer for a caller with a cache of his own goes around ours.
+const (
+	aroundRead  = 32 << 10
+	aroundWrite = 64 << 10
+)
+
 // legacyRead reads through the cache, or directly under the shared lock.
 func (fs *fsys) legacyRead(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
 	ip := k.Inode
-	if k.Direct {
+	if k.Direct || k.CachedAbove && len(p) >= aroundRead && !ip.Pages.HasPages(k.Pos, k.Pos+int64(len(p))) {
 		ip.Rw.RLock()
 		n, err := bufhead.Direct(ctx, k, p, false, fs.getBlock, bufhead.DirectOptions{})
 		ip.Rw.RUnlock()
@@ -119,6 +125,18 @@ func (fs *fsys) legacyWrite(ctx context.Context, k *vfs.Kiocb, p []byte) (int, e
 		}
 	}
 	done := 0
+	if n := len(p) &^ (1<<fs.geo.BlockBits - 1); k.CachedAbove && n >= aroundWrite && k.Pos&(1<<fs.geo.BlockBits-1) == 0 {
+		// Whole blocks, and the inode is ours: holes may be filled too, nobody sees the blocks before their data.
+		n, err := bufhead.Direct(ctx, k, p[:n], true, fs.getBlock, bufhead.DirectOptions{})
+		if err != nil && !errors.Is(err, vfs.ErrNotBlock) {
+			fs.cutFailed(ctx, ip, ip.Size())
+			return 0, err
+		}
+		if n == len(p) {
+			return n, nil
+		}
+		done, p = n, p[n:]
+	}
 	if k.Direct {
 		ip.DirectWait()
 		n, err := bufhead.Direct(ctx, k, p, true, fs.getBlock, bufhead.DirectOptions{SkipHoles: true})

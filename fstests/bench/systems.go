@@ -49,7 +49,7 @@ func systems(bin string) []system {
 }
 
 func retry(f func() error) (err error) {
-	for range 100 {
+	for range 3000 {
 		if err = f(); err == nil {
 			return nil
 		}

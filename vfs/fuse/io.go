@@ -85,6 +85,7 @@ func (fs *rawFS) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (go
 	}
 	k := f.Kiocb(int64(in.Offset))
 	k.Direct = vfs.OpenFlags(in.Flags)&vfs.ODirect != 0
+	k.CachedAbove = !k.Direct
 	n, err := k.Read(request{cancel}, buf)
 	if err != nil {
 		return nil, fs.status(err)
@@ -100,6 +101,7 @@ func (fs *rawFS) Write(cancel <-chan struct{}, in *gofuse.WriteIn, data []byte) 
 	}
 	k := f.Kiocb(int64(in.Offset))
 	k.Direct = vfs.OpenFlags(in.Flags)&vfs.ODirect != 0
+	k.CachedAbove = !k.Direct
 	n, err := k.Write(request{cancel}, data)
 	return uint32(n), fs.status(err)
 }
