@@ -3,6 +3,7 @@ module github.com/iomapfs/iomapfs/cmd
 go 1.26.0
 
 require (
+	github.com/iomapfs/iomapfs/fstests v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 )
@@ -33,3 +34,5 @@ replace github.com/iomapfs/iomapfs/fs/all => ../fs/all
 replace github.com/iomapfs/iomapfs/fs/ext2 => ../fs/ext2
 
 replace github.com/iomapfs/iomapfs/bufhead => ../bufhead
+
+replace github.com/iomapfs/iomapfs/fstests => ../fstests

@@ -31,7 +31,7 @@ title() { printf '\n%s== %s%s\n' "$bold" "$1" "$off"; }
 run() { printf '%s$ %s%s\n' "$green" "$1" "$off"; eval "$1"; }
 
 title "A real ext2 image, made by e2fsprogs"
-run 'mke2fs -q -t ext2 -L demo disk.img 64M'
+run 'mke2fs -q -t ext2 -b 4096 -L demo disk.img 64M'
 run 'iomapfs probe disk.img'
 
 title "Mounted through FUSE, read-write"

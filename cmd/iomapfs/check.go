@@ -49,7 +49,7 @@ func (a *app) checkCmd() *cobra.Command {
 func (a *app) check(ctx context.Context, spec string, most int) (r *all.Checked, err error) {
 	dev, err := openDevice(ctx, spec, access{})
 	if err != nil {
-		return nil, busyHint(err, spec)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	k, err := all.Which(dev, a.fstype)

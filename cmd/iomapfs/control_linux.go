@@ -17,6 +17,7 @@ import (
 	"github.com/iomapfs/iomapfs/cmd/internal/hostmnt"
 	"github.com/iomapfs/iomapfs/cmd/internal/term"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 	"github.com/iomapfs/iomapfs/vfs/trace"
 	"github.com/spf13/cobra"
@@ -143,7 +144,9 @@ func (s *serving) freeze(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.sb.Freeze(ctx); err != nil {
+	if err := s.sb.Freeze(ctx); errors.Is(err, errno.BUSY) {
+		return fmt.Errorf("%s: is frozen already (iomapfs thaw ends it)", s.r.point)
+	} else if err != nil {
 		return fmt.Errorf("%s: freeze: %w", s.r.point, err)
 	}
 	s.log.Info("frozen")
@@ -152,7 +155,7 @@ func (s *serving) freeze(ctx context.Context) error {
 
 func (s *serving) thaw() error {
 	if err := s.sb.Thaw(); err != nil {
-		return fmt.Errorf("%s: is not frozen: %w", s.r.point, err)
+		return fmt.Errorf("%s: is not frozen", s.r.point)
 	}
 	s.log.Info("thawed")
 	return nil

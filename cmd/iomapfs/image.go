@@ -15,7 +15,6 @@ import (
 	"github.com/iomapfs/iomapfs/cmd/internal/mountopt"
 	"github.com/iomapfs/iomapfs/fs/all"
 	"github.com/iomapfs/iomapfs/vfs"
-	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +36,7 @@ func (a *app) openFS(ctx context.Context, spec string, m access) (*vfs.SuperBloc
 	}
 	dev, err := openDevice(ctx, spec, m)
 	if err != nil {
-		return nil, busyHint(err, spec)
+		return nil, err
 	}
 	sb, err := all.Mount(ctx, dev, a.fstype, &vfs.MountOptions{
 		ReadOnly: !m.write, NoAtime: true, CacheBytes: cache, Log: a.logger(slog.LevelWarn),
@@ -46,14 +45,6 @@ func (a *app) openFS(ctx context.Context, spec string, m access) (*vfs.SuperBloc
 		return nil, errors.Join(err, dev.Close())
 	}
 	return sb, nil
-}
-
-// busyHint adds what to do about an image that is in use.
-func busyHint(err error, spec string) error {
-	if errors.Is(err, errno.BUSY) {
-		return fmt.Errorf("%w (iomapfs status lists mounts; work through the mount point, or unmount %s first)", err, spec)
-	}
-	return err
 }
 
 // withFS runs f on an image opened for reading, and closes it.

@@ -38,7 +38,7 @@ func (a *app) listCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := readTable(cmd.Context(), args[0])
 			if err != nil {
-				return busyHint(err, args[0])
+				return err
 			}
 			rows := []listRow{}
 			for _, p := range t.Partitions {
@@ -232,7 +232,7 @@ func (a *app) infoCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			dev, err := openDevice(cmd.Context(), args[0], access{})
 			if err != nil {
-				return busyHint(err, args[0])
+				return err
 			}
 			defer func() { err = errors.Join(err, dev.Close()) }()
 			k, err := all.Which(dev, a.fstype)
@@ -250,6 +250,9 @@ func (a *app) infoCmd() *cobra.Command {
 				{"features", strings.Join(in.Features, " ")}}
 			for _, f := range in.Fields {
 				v := term.Printable(fmt.Sprint(f.Value))
+				if v == "" {
+					continue
+				}
 				if n, ok := f.Value.(int64); ok && f.Unit == "bytes" && n >= 1<<20 {
 					v += " (" + term.Size(n) + ")"
 				}

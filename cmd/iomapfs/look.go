@@ -133,29 +133,37 @@ func (a *app) lsCmd() *cobra.Command {
 			return a.withFS(cmd.Context(), args[0], func(ctx context.Context, sb *vfs.SuperBlock) error {
 				var failed error
 				bad := func(err error) { a.warn(err); failed = &exitError{1, nil} }
-				all := []entry{}
-				for i, p := range paths {
-					list, err := lsPath(ctx, sb, p, dirItself, bad)
+				all, files, dirs := []entry{}, []entry{}, []listing{}
+				for _, p := range paths {
+					list, isDir, err := lsPath(ctx, sb, p, dirItself, bad)
 					if err != nil {
 						bad(err)
 						continue
 					}
 					all = append(all, list...)
-					if asJSON {
-						continue
-					}
-					if len(paths) > 1 {
-						if i > 0 {
-							fmt.Fprintln(a.stdout)
-						}
-						fmt.Fprintf(a.stdout, "%s:\n", term.Printable(p))
-					}
-					if err := a.printLs(list, long, inode); err != nil {
-						return err
+					if isDir {
+						dirs = append(dirs, listing{p, list})
+					} else {
+						files = append(files, list...)
 					}
 				}
 				if asJSON {
 					if err := printJSON(a.stdout, all); err != nil {
+						return err
+					}
+					return failed
+				}
+				if err := a.printLs(files, long, inode); err != nil {
+					return err
+				}
+				for i, d := range dirs {
+					if len(paths) > 1 {
+						if i > 0 || len(files) > 0 {
+							fmt.Fprintln(a.stdout)
+						}
+						fmt.Fprintf(a.stdout, "%s:\n", term.Printable(d.path))
+					}
+					if err := a.printLs(d.list, long, inode); err != nil {
 						return err
 					}
 				}
@@ -170,21 +178,27 @@ func (a *app) lsCmd() *cobra.Command {
 	return a.imageFlags(c)
 }
 
-func lsPath(ctx context.Context, sb *vfs.SuperBlock, path string, itself bool, bad func(error)) ([]entry, error) {
+// listing is a directory that ls was asked for.
+type listing struct {
+	path string
+	list []entry
+}
+
+// lsPath lists a directory, or gives a file as the only entry.
+func lsPath(ctx context.Context, sb *vfs.SuperBlock, path string, itself bool, bad func(error)) (list []entry, isDir bool, err error) {
 	ip, err := walk(ctx, sb, path, !itself)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer ip.Put()
 	if ip.IsDir() && !itself {
-		list, err := readDir(ctx, ip, bad)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", sb.Dev.Name(), path, err)
+		if list, err = readDir(ctx, ip, bad); err != nil {
+			err = fmt.Errorf("%s: %s: %w", sb.Dev.Name(), path, err)
 		}
-		return list, nil
+		return list, true, err
 	}
 	e, err := newEntry(ctx, path, ip)
-	return []entry{e}, err
+	return []entry{e}, false, err
 }
 
 func (a *app) printLs(list []entry, long, inode bool) error {
@@ -482,7 +496,7 @@ func (t *tree) run(ctx context.Context, ip *vfs.Inode, root *entry) error {
 	if t.json {
 		return printJSON(t.app.stdout, root)
 	}
-	_, err := fmt.Fprintf(t.app.stdout, "\n%d directories, %d files\n", t.dirs, t.files)
+	_, err := fmt.Fprintf(t.app.stdout, "\n%s, %s\n", dirs(t.dirs), count(t.files, "file"))
 	return err
 }
 

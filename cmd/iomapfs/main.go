@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/iomapfs/iomapfs/cmd/internal/mountopt"
 	"github.com/iomapfs/iomapfs/cmd/internal/term"
 	"github.com/spf13/cobra"
 )
@@ -100,6 +101,9 @@ func (a *app) finish(name string, err error) int {
 
 // oneLine joins the lines of an error, and keeps what a medium says from driving the terminal.
 func oneLine(err error) string {
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) && err.Error() == pe.Error() {
+		err = fmt.Errorf("%s: %w", pe.Path, pe.Err) // without the system call
+	}
 	return term.Printable(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; "))
 }
 
@@ -156,6 +160,7 @@ IMAGE is a file or block device, with a partition where it has several:
 
 // wrapArgs makes a wrong number of arguments a usage error that shows the right one.
 func wrapArgs(c *cobra.Command) {
+	c.DisableFlagsInUseLine = true
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -170,9 +175,14 @@ func wrapArgs(c *cobra.Command) {
 }
 
 func suggestion(cmd *cobra.Command, name string) string {
-	cmd.SuggestionsMinimumDistance = 2
-	if s := cmd.SuggestionsFor(name); len(s) > 0 {
-		return ", did you mean " + s[0] + "?"
+	var known []string
+	for _, c := range cmd.Commands() {
+		if !c.Hidden {
+			known = append(known, c.Name())
+		}
+	}
+	if n := mountopt.Nearest(name, known); n != "" {
+		return ", did you mean " + n + "?"
 	}
 	return ""
 }

@@ -84,7 +84,7 @@ is set, which bounds all times.`,
 	fl.StringVarP(&f.uuid, "uuid", "U", "", "UUID (default: random)")
 	fl.StringVarP(&f.from, "fill", "d", "", "directory or tar archive to fill from")
 	fl.StringVar(&f.owner, "owner", "", "UID:GID of all that is filled in (default: as in the source)")
-	fl.StringVar(&f.root, "root-owner", "", "UID:GID of the top directory (default 0:0)")
+	fl.StringVar(&f.root, "root-owner", "", "UID:GID of the top directory of an empty filesystem (default 0:0)")
 	fl.BoolVar(&f.force, "force", false, "replace what is there")
 	return c
 }
@@ -205,7 +205,7 @@ func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bo
 	}
 	dev, err := openWhole(ctx, spec)
 	if err != nil {
-		return busyHint(err, spec)
+		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	if size == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/iomapfs/iomapfs/cmd/internal/mountopt"
 	"github.com/iomapfs/iomapfs/cmd/internal/term"
 	"github.com/iomapfs/iomapfs/fs/all"
+	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/spf13/cobra"
 )
@@ -179,6 +180,11 @@ func (a *app) prepare(r *mountRequest) error {
 	if r.fstype != "" {
 		if _, err := all.Find(r.fstype); err != nil {
 			return &exitError{mountUsage, err}
+		}
+	}
+	for _, w := range opt.Paths {
+		if _, err := new(vfs.Paths).Set(w); err != nil {
+			return &exitError{mountUsage, fmt.Errorf("option %w", err)}
 		}
 	}
 	// What no filesystem knows is refused before anything is opened; what this one does not know, once it is probed.

@@ -25,7 +25,11 @@ func mountedFiemap(out *fiemapOut, info *vfs.FiemapInfo) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("%s: %w", out.File, err)
 	}
-	out.Size, out.BlockSize = st.Size, uint32(st.Blksize)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return fmt.Errorf("%s: %w", out.File, err)
+	}
+	out.Size, out.BlockSize = st.Size, uint32(fs.Bsize)
 	le := binary.LittleEndian
 	end := uint64(math.MaxInt64)
 	if info.Len < end-info.Start {

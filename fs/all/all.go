@@ -45,7 +45,7 @@ func Find(name string) (*Kind, error) {
 			names = append(names, n)
 		}
 	}
-	return nil, fmt.Errorf("filesystem type %q: there are %s: %w", name, strings.Join(names, ", "), errno.NODEV)
+	return nil, noFS(fmt.Sprintf("filesystem type %q is not known; there are %s", name, strings.Join(names, ", ")))
 }
 
 // Probe finds the filesystem that a device holds. ok is false when it holds none of Kinds.
@@ -68,10 +68,18 @@ func Which(dev block.Device, name string) (*Kind, error) {
 		return Find(t.Name)
 	}
 	if other := Foreign(dev); other != "" {
-		return nil, fmt.Errorf("%s: holds %s, which iomapfs does not read: %w", dev.Name(), other, errno.NODEV)
+		return nil, noFS(fmt.Sprintf("%s: holds %s, which iomapfs does not read", dev.Name(), other))
 	}
-	return nil, fmt.Errorf("%s: holds no filesystem that iomapfs knows (iomapfs list shows partitions): %w", dev.Name(), errno.NODEV)
+	return nil, noFS(fmt.Sprintf("%s: holds no filesystem that iomapfs knows (iomapfs list shows partitions)", dev.Name()))
 }
+
+// noFS is an error whose words say it all, without those of its number.
+type noFS string
+
+func (e noFS) Error() string { return string(e) }
+
+// Unwrap gives errno.NODEV.
+func (e noFS) Unwrap() error { return errno.NODEV }
 
 // Mount mounts what the device holds, or fstype unless that is empty. On success the device belongs to the super block,
 // otherwise it stays the caller's.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -82,7 +81,7 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 	fs := newRawFS(sb, o)
 	mo := &gofuse.MountOptions{
 		AllowOther:    o.AllowOther,
-		FsName:        strings.ReplaceAll(o.FsName, ",", `\,`),
+		FsName:        o.FsName, // the transport escapes where it must
 		Name:          o.Subtype,
 		MaxWrite:      o.MaxWrite,
 		MaxReadAhead:  1 << 20,

@@ -69,7 +69,7 @@ func (c *Copier) copy(ctx context.Context, src Node, from string, dst Dir, name 
 	}
 	a := src.Attr()
 	if a.kind() == vfs.ModeDir && !c.Recursive {
-		return fmt.Errorf("%s: is a directory (-r copies directories): %w", from, errno.ISDIR)
+		return fmt.Errorf("%s: %w (-r copies directories)", from, errno.ISDIR)
 	}
 	if c.Each != nil {
 		c.Each(from)

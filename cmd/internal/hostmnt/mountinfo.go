@@ -4,6 +4,7 @@ package hostmnt
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -141,9 +142,18 @@ func Point(path string) (string, error) {
 	return filepath.EvalSymlinks(p)
 }
 
-// Dead reports whether path is the mount point of a FUSE mount whose server is gone.
+// Dead reports whether path is the mount point of a FUSE mount whose server is gone. Asked is statfs, which the kernel
+// never answers from a cache, and for FUSE mounts only, so that no other file server can make this wait.
 func Dead(path string) bool {
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
+	p, err := Point(path)
+	if err != nil {
+		return errors.Is(err, unix.ENOTCONN)
+	}
+	m, err := At(p)
+	if err != nil || m == nil || !strings.HasPrefix(m.Type, "fuse") {
+		return false
+	}
+	var st unix.Statfs_t
+	err = unix.Statfs(p, &st)
 	return err == unix.ENOTCONN || err == unix.ECONNABORTED
 }

@@ -5,7 +5,7 @@ import "strings"
 // Nearest gives the known word that s was probably meant to be, or "".
 func Nearest(s string, known []string) string {
 	s = canonical(s)
-	best, dist := "", max(2, len(s)/3)+1
+	best, dist := "", max(1, len(s)/3)+1
 	for _, k := range known {
 		if d := distance(s, canonical(k)); d < dist {
 			best, dist = k, d

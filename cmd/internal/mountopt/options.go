@@ -75,7 +75,8 @@ func dropped(key string) bool {
 	switch key {
 	case "defaults", "auto", "noauto", "user", "users", "nouser", "owner", "noowner", "group", "nogroup", "_netdev", "nofail",
 		"comment", "loop", "uhelper", "helper", "silent", "loud", "mand", "nomand", "iversion", "noiversion",
-		"default_permissions", "default-permissions", "nonempty", "big_writes", "kernel_cache":
+		"default_permissions", "default-permissions", "nonempty", "big_writes", "kernel_cache",
+		"fd", "rootmode", "user_id", "group_id", "blksize": // what /proc/mounts shows comes back with a remount
 		return true
 	}
 	return strings.HasPrefix(key, "x-") || strings.HasPrefix(key, "X-")
