@@ -153,13 +153,13 @@ func abuse(sb *vfs.SuperBlock, rng *rand.Rand) {
 
 // Directory, attribute and inode bytes changed at random: errors, never a panic or a hang.
 func TestNamesOnDamagedImages(t *testing.T) {
-	rounds := 150
+	rounds := 40
 	if s := os.Getenv("ROUNDS"); s != "" {
 		_, err := fmt.Sscan(s, &rounds)
 		require.NoError(t, err)
 	}
 	if raceEnabled {
-		rounds = 20
+		rounds = 10
 	}
 	seed := rand.Int63()
 	if s := os.Getenv("SEED"); s != "" {

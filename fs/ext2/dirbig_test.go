@@ -175,7 +175,8 @@ func hashedImage(t testing.TB, n int, alg string, args ...string) (string, func(
 func TestIndexOnMedium(t *testing.T) {
 	for _, args := range [][]string{{"half_md4", "-b", "1024"}, {"half_md4", "-b", "4096"}, {"tea", "-b", "1024"}, {"legacy", "-b", "4096"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			const n = 5000
+			t.Parallel()
+			const n = 4500
 			img, name := hashedImage(t, n, args[0], args[1:]...)
 			sb := nameMount(t, img)
 			dir, err := sb.Walk(tctx, "/d", false)
@@ -226,7 +227,7 @@ func TestIndexOnMedium(t *testing.T) {
 					ip.Put()
 				}
 			}
-			for i := 1; i < 2000; i++ { // name(1) was renamed over name(2)
+			for i := 1; i < 1500; i++ { // name(1) was renamed over name(2)
 				require.NoError(t, dir.RenameTo(tctx, name(i/2*3+1+i%2), dir, fmt.Sprintf("moved-%d", i), 0), i)
 			}
 			dir.Put()

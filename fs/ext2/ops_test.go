@@ -194,21 +194,21 @@ func TestIndexMemory(t *testing.T) {
 	img := nameImage(t, "64M", "-b", "1024", "-N", "2000")
 	sb := nameMount(t, img)
 	fs := fsOf(sb)
-	fs.dirs.limit = 40_000
+	fs.dirs.limit = 20_000
 	ip, err := sb.Root.Create(tctx, vfs.Root, "f", 0o644)
 	require.NoError(t, err)
 	var dirs []*vfs.Inode
 	for i := range 8 {
 		d, err := sb.Root.Mkdir(tctx, vfs.Root, fmt.Sprint(i), 0o755)
 		require.NoError(t, err)
-		for k := range 700 * (i + 1) {
+		for k := range 300 * (i + 1) {
 			require.NoError(t, d.Link(tctx, fmt.Sprintf("name-%d", k), ip))
 			require.LessOrEqual(t, fs.dirs.bytes, fs.dirs.limit)
 		}
 		dirs = append(dirs, d)
 	}
 	for i, d := range dirs {
-		got, err := d.Lookup(tctx, fmt.Sprintf("name-%d", 700*(i+1)-1))
+		got, err := d.Lookup(tctx, fmt.Sprintf("name-%d", 300*(i+1)-1))
 		require.NoError(t, err)
 		got.Put()
 		d.Put()
