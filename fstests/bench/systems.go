@@ -34,7 +34,19 @@ func systems(bin string) []system {
 		return func(img, dir string) error { return run(bin, "mount", "-o", opts, img, dir) }
 	}
 	return []system{
-		{"kernel", func(img, dir string) error { return run("mount", "-t", "ext2", "-o", "loop", img, dir) }, um, ""},
+		{"kernel", func(img, dir string) error { return run("mount", "-t", "ext2", "-o", "loop", img, dir) }, func(dir string) error {
+			if err := um(dir); err != nil {
+				return err
+			}
+			// The loop device lets go of the image a little later.
+			return retry(func() error {
+				out, err := exec.Command("losetup", "-j", filepath.Join(filepath.Dir(dir), "img")).Output()
+				if err == nil && len(out) > 0 {
+					err = fmt.Errorf("still attached: %s", out)
+				}
+				return err
+			})
+		}, ""},
 		{"fuse2fs", func(img, dir string) error {
 			return run("fuse2fs", img, dir, "-o", "kernel_cache,big_writes,entry_timeout=3600,attr_timeout=3600,negative_timeout=3600,allow_other")
 		}, func(dir string) error {
