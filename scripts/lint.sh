@@ -6,7 +6,7 @@ mkdir -p "$top/.build"
 (cd "$top/tools" && GOWORK=off GOBIN="$top/.build" GOFLAGS=-mod=mod go install mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck)
 cd "$top"
 fail=0
-out=$("$top/.build/gofumpt" -l "$@")
+out=$("$top/.build/gofumpt" -l "$@" | sort -u)
 if [ -n "$out" ]; then
   echo "gofumpt would change (gofumpt -w does it):"
   echo "$out"

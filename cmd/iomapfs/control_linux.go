@@ -68,8 +68,10 @@ func (s *serving) status() mountStatus {
 }
 
 func (s *serving) stats() (mountStats, error) {
-	st := mountStats{MountPoint: s.r.point, Cache: s.sb.Cache.Stats(), CacheLimit: s.sb.Cache.Limit(), Inodes: s.sb.InodeCount(), Nodes: s.srv.Nodes(),
-		Files: s.srv.Files(), Goroutines: runtime.NumGoroutine(), RSS: residentBytes()}
+	st := mountStats{
+		MountPoint: s.r.point, Cache: s.sb.Cache.Stats(), CacheLimit: s.sb.Cache.Limit(), Inodes: s.sb.InodeCount(), Nodes: s.srv.Nodes(),
+		Files: s.srv.Files(), Goroutines: runtime.NumGoroutine(), RSS: residentBytes(),
+	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	st.Heap = m.HeapAlloc
@@ -183,8 +185,10 @@ func (t *traceLog) Emit(e trace.Event) {
 	}
 }
 
-var traceNames = map[trace.Kind]string{trace.GetBlock: "get_block", trace.Begin: "begin", trace.End: "end", trace.BioSubmit: "bio",
-	trace.BioDone: "bio-done", trace.FolioState: "folio", trace.Commit: "commit"}
+var traceNames = map[trace.Kind]string{
+	trace.GetBlock: "get_block", trace.Begin: "begin", trace.End: "end", trace.BioSubmit: "bio",
+	trace.BioDone: "bio-done", trace.FolioState: "folio", trace.Commit: "commit",
+}
 
 // dialMount connects to the server of the mount at a path.
 func dialMount(path string) (*control.Client, string, error) {
@@ -262,8 +266,10 @@ func (a *app) statusCmd() *cobra.Command {
 				if st.ReadOnly {
 					mode = "ro"
 				}
-				rows = append(rows, []string{term.Printable(st.MountPoint), term.Printable(st.Image), st.Type, mode, st.Transport, fmt.Sprint(st.PID),
-					time.Since(st.Since).Round(time.Second).String(), term.Size(st.Dirty)})
+				rows = append(rows, []string{
+					term.Printable(st.MountPoint), term.Printable(st.Image), st.Type, mode, st.Transport, fmt.Sprint(st.PID),
+					time.Since(st.Since).Round(time.Second).String(), term.Size(st.Dirty),
+				})
 			}
 			return term.Table(a.stdout, []string{"MOUNTPOINT", "IMAGE", "TYPE", "MODE", "TRANSPORT", "PID", "UP", "DIRTY"}, rows)
 		},

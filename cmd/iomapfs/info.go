@@ -246,8 +246,13 @@ func (a *app) infoCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(a.stdout, in)
 			}
-			rows := [][]string{{"type", in.Type}, {"label", term.Printable(in.Label)}, {"uuid", in.UUID}, {"state", in.State},
-				{"features", strings.Join(in.Features, " ")}}
+			rows := [][]string{
+				{"type", in.Type},
+				{"label", term.Printable(in.Label)},
+				{"uuid", in.UUID},
+				{"state", in.State},
+				{"features", strings.Join(in.Features, " ")},
+			}
 			for _, f := range in.Fields {
 				v := term.Printable(fmt.Sprint(f.Value))
 				if v == "" {

@@ -36,9 +36,17 @@ var extentFlags = []struct {
 	bit  uint32
 	name string
 }{
-	{vfs.ExtentLast, "last"}, {vfs.ExtentUnknown, "unknown"}, {vfs.ExtentDelalloc, "delalloc"}, {vfs.ExtentEncoded, "encoded"},
-	{vfs.ExtentEncrypted, "encrypted"}, {vfs.ExtentNotAligned, "not_aligned"}, {vfs.ExtentInline, "inline"}, {vfs.ExtentTail, "tail"},
-	{vfs.ExtentUnwritten, "unwritten"}, {vfs.ExtentMerged, "merged"}, {vfs.ExtentShared, "shared"},
+	{vfs.ExtentLast, "last"},
+	{vfs.ExtentUnknown, "unknown"},
+	{vfs.ExtentDelalloc, "delalloc"},
+	{vfs.ExtentEncoded, "encoded"},
+	{vfs.ExtentEncrypted, "encrypted"},
+	{vfs.ExtentNotAligned, "not_aligned"},
+	{vfs.ExtentInline, "inline"},
+	{vfs.ExtentTail, "tail"},
+	{vfs.ExtentUnwritten, "unwritten"},
+	{vfs.ExtentMerged, "merged"},
+	{vfs.ExtentShared, "shared"},
 }
 
 func newExtent(e vfs.FiemapExtent) extent {

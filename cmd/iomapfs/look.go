@@ -39,8 +39,10 @@ type entry struct {
 	Entries []entry `json:"entries,omitempty"` // tree
 }
 
-var typeNames = map[uint32]string{vfs.ModeSocket: "socket", vfs.ModeSymlink: "symlink", vfs.ModeRegular: "file",
-	vfs.ModeBlock: "block device", vfs.ModeDir: "directory", vfs.ModeChar: "character device", vfs.ModeFIFO: "fifo"}
+var typeNames = map[uint32]string{
+	vfs.ModeSocket: "socket", vfs.ModeSymlink: "symlink", vfs.ModeRegular: "file",
+	vfs.ModeBlock: "block device", vfs.ModeDir: "directory", vfs.ModeChar: "character device", vfs.ModeFIFO: "fifo",
+}
 
 func typeName(mode uint32) string {
 	if n, ok := typeNames[mode&vfs.ModeType]; ok {
@@ -51,9 +53,11 @@ func typeName(mode uint32) string {
 
 func newEntry(ctx context.Context, name string, ip *vfs.Inode) (entry, error) {
 	st := ip.Stat()
-	e := entry{Name: name, Type: typeName(st.Mode), Mode: fmt.Sprintf("%04o", st.Mode&vfs.ModePerm), Ino: st.Ino, Links: st.Nlink,
+	e := entry{
+		Name: name, Type: typeName(st.Mode), Mode: fmt.Sprintf("%04o", st.Mode&vfs.ModePerm), Ino: st.Ino, Links: st.Nlink,
 		UID: st.UID, GID: st.GID, Size: st.Size, Blocks: st.Blocks, Access: when(st.Atime), Modify: when(st.Mtime), Change: when(st.Ctime),
-		mode: st.Mode, mtime: st.Mtime}
+		mode: st.Mode, mtime: st.Mtime,
+	}
 	if st.HasBtime {
 		e.Birth = when(st.Btime)
 	}
@@ -83,8 +87,10 @@ func (e *entry) long() []string {
 	if e.Target != "" {
 		name += " -> " + term.Printable(e.Target)
 	}
-	return []string{term.Mode(e.mode), fmt.Sprint(e.Links), fmt.Sprint(e.UID), fmt.Sprint(e.GID), size,
-		e.mtime.Std().In(time.Local).Format("2006-01-02 15:04"), name}
+	return []string{
+		term.Mode(e.mode), fmt.Sprint(e.Links), fmt.Sprint(e.UID), fmt.Sprint(e.GID), size,
+		e.mtime.Std().In(time.Local).Format("2006-01-02 15:04"), name,
+	}
 }
 
 // readDir lists a directory by name, without "." and "..". What cannot be read of one entry goes to bad.

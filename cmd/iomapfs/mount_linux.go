@@ -42,8 +42,10 @@ type mountRequest struct {
 }
 
 func (a *app) mountCommands() []*cobra.Command {
-	cmds := []*cobra.Command{a.mountCmd(), a.umountCmd(), a.runCmd(), a.statusCmd(), a.statsCmd(), a.logCmd(), a.doctorCmd(),
-		a.freezeCmd(), a.thawCmd(), a.syncCmd()}
+	cmds := []*cobra.Command{
+		a.mountCmd(), a.umountCmd(), a.runCmd(), a.statusCmd(), a.statsCmd(), a.logCmd(), a.doctorCmd(),
+		a.freezeCmd(), a.thawCmd(), a.syncCmd(),
+	}
 	for _, c := range cmds {
 		c.GroupID = "mount"
 	}

@@ -80,12 +80,14 @@ func detach(point string, lazy bool) error {
 	if lazy {
 		args = []string{"-u", "-z", "--", point}
 	}
-	out, err := exec.Command("fusermount3", args...).CombinedOutput()
+	helper, err := hostmnt.Fusermount()
+	if err != nil {
+		return fmt.Errorf("%s: unmounting without root needs fusermount3 (apt install fuse3)", point)
+	}
+	out, err := exec.Command(helper, args...).CombinedOutput()
 	switch said := strings.TrimSpace(string(out)); {
 	case err == nil:
 		return nil
-	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("%s: unmounting without root needs fusermount3 (apt install fuse3)", point)
 	case strings.Contains(said, "busy"):
 		return fmt.Errorf("%s: %w", point, unix.EBUSY)
 	default:
@@ -141,8 +143,10 @@ func (a *app) remount(r *mountRequest) error {
 		if m, err := hostmnt.At(point); err == nil && m != nil {
 			flags = unix.MS_REMOUNT
 			for _, o := range m.Options {
-				flags |= map[string]uintptr{"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME,
-					"nodiratime": unix.MS_NODIRATIME, "relatime": unix.MS_RELATIME, "nosymfollow": unix.MS_NOSYMFOLLOW}[o]
+				flags |= map[string]uintptr{
+					"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME,
+					"nodiratime": unix.MS_NODIRATIME, "relatime": unix.MS_RELATIME, "nosymfollow": unix.MS_NOSYMFOLLOW,
+				}[o]
 			}
 		}
 		if r.opt.ReadOnly {

@@ -25,8 +25,10 @@ func (n inode) Key() Key { return Key{n.ip.SB(), n.ip.Ino()} }
 
 func (n inode) Attr() Attr {
 	st := n.ip.Stat()
-	return Attr{Mode: st.Mode, UID: st.UID, GID: st.GID, Size: st.Size, Nlink: st.Nlink, Rdev: st.Rdev,
-		Atime: st.Atime, Mtime: st.Mtime, Key: n.Key()}
+	return Attr{
+		Mode: st.Mode, UID: st.UID, GID: st.GID, Size: st.Size, Nlink: st.Nlink, Rdev: st.Rdev,
+		Atime: st.Atime, Mtime: st.Mtime, Key: n.Key(),
+	}
 }
 
 func (n inode) Readlink(ctx context.Context) (string, error) { return n.ip.Readlink(ctx) }

@@ -76,8 +76,20 @@ func device() Finding {
 	return bad(dev, "does not open: "+err.Error(), "modprobe fuse")
 }
 
+// Fusermount finds the helper that mounts and unmounts for users who are not root. Mount units run with a bare PATH.
+func Fusermount() (string, error) {
+	var err error
+	for _, name := range []string{"fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"} {
+		var p string
+		if p, err = exec.LookPath(name); err == nil {
+			return p, nil
+		}
+	}
+	return "", err
+}
+
 func helper() Finding {
-	p, err := exec.LookPath("fusermount3")
+	p, err := Fusermount()
 	switch {
 	case err == nil && root():
 		return ok("fusermount3", p+" (root does without)")

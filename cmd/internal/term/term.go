@@ -51,8 +51,10 @@ func Table(w io.Writer, head []string, rows [][]string) error {
 // Mode writes type and permissions as ls -l does.
 func Mode(mode uint32) string {
 	b := []byte("?rwxrwxrwx")
-	if c, ok := map[uint32]byte{vfs.ModeSocket: 's', vfs.ModeSymlink: 'l', vfs.ModeRegular: '-', vfs.ModeBlock: 'b',
-		vfs.ModeDir: 'd', vfs.ModeChar: 'c', vfs.ModeFIFO: 'p'}[mode&vfs.ModeType]; ok {
+	if c, ok := map[uint32]byte{
+		vfs.ModeSocket: 's', vfs.ModeSymlink: 'l', vfs.ModeRegular: '-', vfs.ModeBlock: 'b',
+		vfs.ModeDir: 'd', vfs.ModeChar: 'c', vfs.ModeFIFO: 'p',
+	}[mode&vfs.ModeType]; ok {
 		b[0] = c
 	}
 	for i := range 9 {
