@@ -323,6 +323,7 @@ func (fs *fsys) dropLink(dir, ip *inode) {
 		dir.dropSubdir()
 	}
 	if dead {
+		ip.orphanXattrs()
 		fs.inodeDied(ip, dir)
 	} else {
 		fs.dirtyInode(ip)

@@ -35,11 +35,14 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 	if err := fs.settleRename(ctx, r); err != nil {
 		return err
 	}
-	src, _, err := from.victim(ctx, r.OldName, old)
+	src, prev, err := from.victim(ctx, r.OldName, old)
 	if err != nil {
 		return err
 	}
 	defer src.release()
+	if from == to && target == nil && src.roomWithout(prev) >= disk.DirRecLen(len(r.NewName)) {
+		return fs.renameInBlock(ctx, from, old, &src, prev, r)
+	}
 	var dst entry
 	if target != nil {
 		dst, _, err = to.victim(ctx, r.NewName, target)
@@ -70,7 +73,7 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 			}
 			to.store(&dst, r.NewName, old)
 		}
-		prev, err := from.prevOf(&src) // after the store: that may have put a record before it
+		prev, err = from.prevOf(&src) // after the store: that may have put a record before it
 		if err != nil {
 			return err
 		}
@@ -84,6 +87,43 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 		old.changedNow()
 		return nil
 	})
+}
+
+// roomWithout is the room for a name in the record that is left when the entry behind prev goes, bytes.
+func (e *entry) roomWithout(prev int) int {
+	db := e.block()
+	r, ok := db.Record(e.off)
+	if !ok {
+		return 0
+	}
+	room := r.Next - r.Off
+	if p, ok := db.Record(prev); ok {
+		room += p.Room()
+	}
+	return room
+}
+
+// renameInBlock gives an entry another name in the room it has: one write, so that a crash leaves one of the names, and a
+// directory never has two.
+func (fs *fsys) renameInBlock(ctx context.Context, dir, ip *inode, src *entry, prev int, r *vfs.Rename) error {
+	if e, err := dir.find(ctx, r.NewName); err == nil {
+		e.release()
+		return errno.EXIST
+	} else if errno.From(err) != errno.NOENT {
+		return err
+	}
+	fs.begin()
+	defer fs.end()
+	dir.unstore(src, prev, r.OldName)
+	dst := entry{bh: src.bh, blk: src.blk}
+	var ok bool
+	if dst.off, dst.left, ok = src.block().Place(len(r.NewName)); !ok || dst.off < 0 {
+		return dir.badBlock(src.bh, src.blk, errBroken)
+	}
+	dir.store(&dst, r.NewName, ip)
+	fs.nameRemoved(dir, src.bh, ip)
+	ip.changedNow()
+	return nil
 }
 
 // dotdot is the ".." of a directory that moves. bh is referenced.

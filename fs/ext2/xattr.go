@@ -25,6 +25,8 @@ type xattrCache struct {
 	mu sync.RWMutex
 	// known: bit i, there are attributes of name space i; and the bits below. Changes under mu.
 	known atomic.Uint32
+	// orphan is the block of a file that lost its last name, when others share it; see orphanXattrs. Guarded by mu.
+	orphan disk.XattrBlock
 }
 
 const (
@@ -77,6 +79,9 @@ func (ip *inode) bodyTable(ctx context.Context) (disk.XattrTable, func(), error)
 func (ip *inode) blockTable(ctx context.Context) (disk.XattrTable, func(), error) {
 	b := disk.FSBlock(ip.fileACL.Load())
 	if b == 0 {
+		if ip.xattrs.orphan != nil {
+			return ip.xattrs.orphan.Table(), func() {}, nil
+		}
 		return disk.XattrTable{}, func() {}, nil
 	}
 	bh, err := ip.fs.bd.Bread(ctx, uint64(b))

@@ -210,7 +210,18 @@ func TestXattrsOfTheKernel(t *testing.T) {
 	require.Equal(t, "own value", string(v))
 	s0.Put()
 	s1.Put()
+	// A file that goes leaves the block at once, and keeps its attributes while it is open.
+	s2 := at("s2")
 	require.NoError(t, sb.Root.Unlink(tctx, "s2"))
+	require.Zero(t, inodeOf(s2).fileACL.Load())
+	v, err = s2.GetXattr(tctx, "user.same")
+	require.NoError(t, err)
+	require.Equal(t, "shared value", string(v))
+	require.NoError(t, s2.SetXattr(tctx, vfs.Root, "user.more", []byte("m"), 0))
+	list, err := s2.ListXattr(tctx, vfs.Root)
+	require.NoError(t, err)
+	require.Equal(t, []string{"user.more", "user.same"}, list)
+	s2.Put()
 	// Default ACLs pass on: to files as access ACL, to directories as both.
 	d := at("d")
 	f, err := d.Create(tctx, &vfs.Cred{Umask: 0o077}, "f", 0o666)

@@ -3,6 +3,7 @@ package ext2
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
@@ -190,6 +191,7 @@ func (ip *inode) leaveXattrBlock(ctx context.Context, b disk.FSBlock) error {
 		ip.AddBlocks(-sectors)
 	}
 	ip.fileACL.Store(uint32(b))
+	ip.xattrs.orphan = nil
 	fs.dirtyInode(ip)
 	if old == 0 {
 		return nil
@@ -222,6 +224,33 @@ func (fs *fsys) putXattrBlock(ctx context.Context, ip *inode, b disk.FSBlock) er
 	fs.forget(bh)
 	fs.deferFree(ip, b, 1)
 	return nil
+}
+
+// orphanXattrs counts a file that loses its last name out of a block that others share, in the transaction of the death: so
+// that count and inode reach the medium in one commit, though the file may live on in memory for long. It keeps a copy.
+func (ip *inode) orphanXattrs() {
+	b := disk.FSBlock(ip.fileACL.Load())
+	if b == 0 {
+		return
+	}
+	bh, err := ip.fs.bd.Bread(context.Background(), uint64(b))
+	if err != nil {
+		return // freeXattr will meet it again, and say so
+	}
+	ip.xattrs.mu.Lock()
+	defer ip.xattrs.mu.Unlock()
+	lock := ip.fs.shared.lock(b)
+	lock.RLock()
+	xb, err := disk.AsXattrBlock(bh.Data)
+	shared := err == nil && xb.RefCount() > 1
+	if shared {
+		xb = slices.Clone(xb)
+	}
+	lock.RUnlock()
+	bh.Put()
+	if shared && ip.leaveXattrBlock(context.Background(), 0) == nil {
+		ip.xattrs.orphan = xb
+	}
 }
 
 // freeXattr gives up the attribute block of an inode that goes for good. Inside a transaction; nobody else has the inode.

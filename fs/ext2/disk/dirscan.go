@@ -15,7 +15,7 @@ type DirRecord struct {
 // Record reads the record at off. False when none can be there: off beyond the block, a length that is no multiple of 4, that
 // is too short for the name or leaves the block, or a name in use that is empty.
 func (db DirBlock) Record(off int) (r DirRecord, ok bool) {
-	if uint(off)+DirHeader+dirAlign > uint(len(db)) {
+	if off < 0 || off > len(db)-DirHeader-dirAlign {
 		return r, false
 	}
 	h := db[off : off+DirHeader]

@@ -53,6 +53,7 @@ func TestRecordSeekPlace(t *testing.T) {
 // On any bytes: no panic, and progress.
 func FuzzRecord(f *testing.F) {
 	f.Add([]byte(InitFirstDirBlock(make([]byte, 1024), 12, 2, true)), 12)
+	f.Add([]byte(InitDirBlock(make([]byte, 1024))), -1)
 	f.Fuzz(func(t *testing.T, b []byte, off int) {
 		db := DirBlock(b)
 		if r, ok := db.Record(off); ok && (r.Next <= off || r.Next > len(b)) {
