@@ -67,6 +67,11 @@ func (ip *inodePass) attributes(ino disk.Ino, in *disk.Inode, raw []byte) (secto
 func (ip *inodePass) table(ino disk.Ino, where string, t disk.XattrTable, inBody bool) error {
 	for at := t.First(); !t.End(at); at = t.Next(at) {
 		e := t.At(at)
+		if !inBody && e.Index == 0 {
+			if err := ip.c.found(Xattr, ino, where, "attribute %q has no name space", e.Name); err != nil {
+				return err
+			}
+		}
 		if inBody && e.Hash == 0 || e.Hash == e.WantHash(false) || e.Hash == e.WantHash(true) {
 			continue
 		}

@@ -42,7 +42,6 @@ func (mw *mapWalk) walk(in *disk.Inode, ino disk.Ino) error {
 		}
 	}
 	if mw.dupCount > 0 {
-		mw.c.bad = true
 		return mw.c.ino(BlockClaimed, ino, "block %d (and %d more) is in use already, %s", mw.firstDup, mw.dupCount-1, mw.firstOwner)
 	}
 	return nil

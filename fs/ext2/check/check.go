@@ -70,8 +70,8 @@ type Report struct {
 
 	Dirty bool `json:"dirty"` // not unmounted cleanly, or errors were noted: not a problem in itself, as for e2fsck -n
 
-	Files       uint32 `json:"files"`       // inodes in use
-	Directories uint32 `json:"directories"` // of these
+	Files       uint32 `json:"files"`       // inodes in use, the reserved ones included
+	Directories uint32 `json:"directories"` // among them
 	UsedBlocks  uint32 `json:"used_blocks"`
 	Blocks      uint32 `json:"blocks"`
 	Inodes      uint32 `json:"inodes"`
@@ -121,7 +121,6 @@ type checker struct {
 	groups []groupState
 	attrs  map[disk.FSBlock]*attrUse
 	dirs   []dirState // by inode
-	bad    bool       // blocks are in use twice: what they hold was only followed once
 }
 
 // groupState is what is known of a group; the slices are there once something in the group is in use.

@@ -13,17 +13,6 @@ func (c *checker) connect() error {
 		lost
 	)
 	state := make([]uint8, len(c.dirs))
-	index := func(d *dirState) int { // of a directory in c.dirs
-		lo, hi := 0, len(c.dirs)
-		for lo < hi {
-			if mid := (lo + hi) / 2; c.dirs[mid].ino < d.ino {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
-		}
-		return lo
-	}
 	var path []int
 	for i := range c.dirs {
 		path = path[:0]
@@ -44,12 +33,12 @@ func (c *checker) connect() error {
 				end = reached
 				break
 			}
-			up := c.findDir(d.parent)
-			if d.parent == 0 || up == nil {
+			up, ok := c.findDir(d.parent)
+			if d.parent == 0 || !ok {
 				end = lost
 				break
 			}
-			at = index(up)
+			at = up
 		}
 		for _, at := range path {
 			state[at] = end

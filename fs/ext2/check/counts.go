@@ -57,6 +57,7 @@ func (c *checker) counts() error {
 		}
 		c.progress(0.95 + 0.05*float64(i)/float64(len(c.groups)))
 	}
+	c.rep.Files = uint32(uint64(g.Inodes) - freeInodes)
 	c.rep.UsedBlocks = uint32(uint64(g.Blocks) - freeBlocks)
 	if known && (uint64(c.sb.FreeBlocks) != freeBlocks || uint64(c.sb.FreeInodes) != freeInodes) {
 		return c.found(SuperCounts, 0, "superblock", "%d free blocks, %d free inodes; want %d, %d", c.sb.FreeBlocks, c.sb.FreeInodes, freeBlocks, freeInodes)

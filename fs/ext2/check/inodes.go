@@ -12,6 +12,12 @@ import (
 func (c *checker) inodes() error {
 	g := c.g
 	ip := &inodePass{c: c, mw: mapWalk{c: c}, buf: make([]byte, g.BlockSize)}
+	ip.judgeDtime = true
+	for _, stamp := range []uint32{c.sb.WriteTime, c.sb.MountTime, c.sb.MkfsTime} {
+		if stamp != 0 && stamp < g.Inodes {
+			ip.judgeDtime = false
+		}
+	}
 	chunk := max(1, 256<<10/g.BlockSize)
 	table := make([]byte, chunk*g.BlockSize)
 	for gr := range c.groups {
@@ -46,6 +52,8 @@ type inodePass struct {
 	c   *checker
 	mw  mapWalk
 	buf []byte // one block
+
+	judgeDtime bool // the clock of the filesystem is beyond inode numbers
 }
 
 // Offsets of fields that disk.Inode keeps as they are: they belong to features that ext2 does not have.
@@ -57,33 +65,29 @@ func (ip *inodePass) inode(ino disk.Ino, raw []byte) error {
 	c := ip.c
 	in, extraErr := disk.DecodeInode(raw)
 	reserved := ino < c.sb.FirstIno && ino != disk.RootIno
+	if in.Dtime != 0 && in.Dtime < c.g.Inodes && ip.judgeDtime && (reserved || in.Links == 0) {
+		// The list of orphans of a journal is linked through this field, by inode numbers.
+		if err := c.ino(InodeDtime, ino, "deletion time is %d: it looks like a link of a list of orphans", in.Dtime); err != nil {
+			return err
+		}
+	}
 	if ino == disk.ResizeIno && c.sb.Compat&disk.CompatResizeInode != 0 {
 		ip.mark(ino, &in)
+		if err := ip.foreign(ino, &in); err != nil {
+			return err
+		}
 		return ip.resizeInode(&in)
 	}
-	if ino == disk.BadBlocksIno {
-		ip.mark(ino, &in)
-		return ip.mw.walk(&in, ino)
+	if reserved {
+		return ip.reserved(ino, &in, raw)
 	}
 	if in.Links == 0 {
-		if reserved {
-			ip.mark(ino, &in)
-			if in.Mode != 0 || in.Size != 0 || in.Block != [disk.NBlocks]uint32{} {
-				return c.ino(InodeReserved, ino, "a reserved inode is not empty")
-			}
-			return nil
-		}
 		if in.Mode != 0 && in.Dtime == 0 {
 			return c.ino(InodeDtime, ino, "deleted without a deletion time")
 		}
 		return nil
 	}
 	ip.mark(ino, &in)
-	if reserved && (ino != disk.JournalIno || c.sb.Compat&disk.CompatHasJournal == 0) && in.Mode != 0 {
-		if err := c.ino(InodeReserved, ino, "a reserved inode is in use"); err != nil {
-			return err
-		}
-	}
 	if in.Dtime != 0 {
 		if err := c.ino(InodeDtime, ino, "in use with a deletion time"); err != nil {
 			return err
@@ -113,24 +117,83 @@ func (ip *inodePass) inode(ino disk.Ino, raw []byte) error {
 	return ip.special(ino, &in, sectors)
 }
 
+// Reserved inodes of features that ext2 does not have; ext4 may have put a boot loader into the last.
+const (
+	userQuotaIno  disk.Ino = 3
+	groupQuotaIno disk.Ino = 4
+	bootLoaderIno disk.Ino = 5
+)
+
+// reserved checks an inode that no name leads to, and which is in use whatever it holds: bad blocks, the journal, a boot loader.
+func (ip *inodePass) reserved(ino disk.Ino, in *disk.Inode, raw []byte) error {
+	c := ip.c
+	ip.mark(ino, in)
+	switch {
+	case ino == disk.BadBlocksIno:
+		if in.Mode != 0 || uint16(in.UID) != 0 || uint16(in.GID) != 0 || in.Links != 0 || in.FileACL != 0 || in.Flags&disk.FlagExtents != 0 {
+			return c.ino(InodeReserved, ino, "the inode of bad blocks has a mode, an owner, links or attributes")
+		}
+	case ino == userQuotaIno || ino == groupQuotaIno || ino == disk.JournalIno && c.sb.JournalIno != ino:
+		if in.Links != 0 || in.Sectors != 0 || in.Block[0] != 0 {
+			return c.ino(InodeReserved, ino, "the inode of quotas or of the journal is in use, and the superblock names neither")
+		}
+		return nil
+	case ino == disk.JournalIno && !in.IsRegular():
+		return c.ino(InodeReserved, ino, "the journal is no regular file")
+	case ino == bootLoaderIno && in.IsDir() || ino != bootLoaderIno && ino != disk.JournalIno && in.Mode != 0:
+		if err := c.ino(InodeReserved, ino, "mode of a reserved inode is %#o", in.Mode); err != nil {
+			return err
+		}
+	}
+	if err := ip.foreign(ino, in); err != nil {
+		return err
+	}
+	sectors := uint64(0)
+	if ino != disk.BadBlocksIno {
+		var err error
+		if sectors, err = ip.attributes(ino, in, raw); err != nil {
+			return err
+		}
+	}
+	ip.mw.count = 0
+	if ino == disk.BadBlocksIno || in.HasBlockMap(c.g) {
+		if err := ip.mw.walk(in, ino); err != nil {
+			return err
+		}
+	}
+	if ino == disk.BadBlocksIno {
+		return nil
+	}
+	if size := uint64(in.DirACL)<<32 | in.Size; size > maxSize(c.g) {
+		return c.ino(InodeSize, ino, "size of a reserved inode is %d, want at most %d", size, maxSize(c.g))
+	}
+	return ip.sectors(ino, in, ip.mw.count*uint64(c.g.BlockSize/disk.SectorSize)+sectors)
+}
+
 // mark notes an inode as in use.
 func (ip *inodePass) mark(ino disk.Ino, in *disk.Inode) {
 	p, i := ip.c.at(ino, true)
 	p.inodes.Set(i)
 	p.links[i] = in.Links
 	p.types[i] = uint8(disk.FileTypeOf(in.Mode))
-	if in.Links > 0 {
-		ip.c.rep.Files++
+}
+
+// foreign checks for flags that give an inode another meaning.
+func (ip *inodePass) foreign(ino disk.Ino, in *disk.Inode) error {
+	if f := in.Flags & (disk.FlagsForeign | disk.FlagVerity | disk.FlagCasefold); f != 0 {
+		return ip.c.ino(InodeFields, ino, "flags %v are of features that ext2 does not have", f.Names())
 	}
+	if in.Flags&disk.FlagImagic != 0 && ip.c.sb.Compat&disk.CompatImagic == 0 {
+		return ip.c.ino(InodeFields, ino, "has the flag imagic, and the filesystem has no feature imagic_inodes")
+	}
+	return nil
 }
 
 // fields checks what has to be zero on ext2.
 func (ip *inodePass) fields(ino disk.Ino, in *disk.Inode, raw []byte) error {
 	c := ip.c
-	if foreign := in.Flags & (disk.FlagsForeign | disk.FlagVerity); foreign != 0 {
-		if err := c.ino(InodeFields, ino, "flags %v are of features that ext2 does not have", foreign.Names()); err != nil {
-			return err
-		}
+	if err := ip.foreign(ino, in); err != nil {
+		return err
 	}
 	switch {
 	case in.Flags&disk.FlagIndex != 0 && !in.IsDir():
@@ -206,7 +269,13 @@ func (ip *inodePass) sectors(ino disk.Ino, in *disk.Inode, want uint64) error {
 // symlink checks target and blocks of a symbolic link. Links of up to 59 bytes are in the inode.
 func (ip *inodePass) symlink(ino disk.Ino, in *disk.Inode, sectors uint64) error {
 	c := ip.c
+	if in.DirACL != 0 {
+		return c.ino(InodeSymlink, ino, "size is %d", uint64(in.DirACL)<<32|in.Size)
+	}
 	if in.Size > 0 && in.Size <= disk.FastSymlinkMax {
+		if in.Flags&(disk.FlagImmutable|disk.FlagAppend) != 0 {
+			return c.ino(InodeSymlink, ino, "a symbolic link in the inode has flags %v", in.Flags.Names())
+		}
 		if err := ip.sectors(ino, in, sectors); err != nil {
 			return err
 		}
@@ -226,7 +295,7 @@ func (ip *inodePass) symlink(ino disk.Ino, in *disk.Inode, sectors uint64) error
 		return err
 	}
 	b := disk.FSBlock(in.Block[0])
-	if in.Size == 0 || in.Size >= uint64(c.g.BlockSize) || ip.mw.count != 1 || !c.g.ValidBlock(b) || in.DirACL != 0 {
+	if in.Size == 0 || in.Size >= uint64(c.g.BlockSize) || ip.mw.count != 1 || !c.g.ValidBlock(b) {
 		return c.ino(InodeSymlink, ino, "size is %d in %d blocks, want one block that is not full", in.Size, ip.mw.count)
 	}
 	if err := c.block(ip.buf, b, "a symbolic link"); err != nil {
@@ -241,11 +310,7 @@ func (ip *inodePass) symlink(ino disk.Ino, in *disk.Inode, sectors uint64) error
 // special checks a device node, fifo or socket.
 func (ip *inodePass) special(ino disk.Ino, in *disk.Inode, sectors uint64) error {
 	c := ip.c
-	for i, w := range in.Block {
-		if w != 0 && i >= 4 { // the first words may hold a device number
-			return c.ino(InodeDevice, ino, "a special file has block %d", w)
-		}
-	}
+	// Block may hold anything: older kernels left there what was in memory.
 	if in.Size != 0 || in.DirACL != 0 {
 		return c.ino(InodeDevice, ino, "a special file has a size of %d", uint64(in.DirACL)<<32|in.Size)
 	}
@@ -266,8 +331,8 @@ func (ip *inodePass) resizeInode(in *disk.Inode) error {
 			return wrong("pointer %d is %d, want 0", i, b)
 		}
 	}
-	if !in.IsRegular() || in.Links == 0 || !g.ValidBlock(dind) {
-		return wrong("is no regular file with a double indirect block")
+	if !in.IsRegular() || in.Links == 0 || !g.ValidBlock(dind) || in.Size > maxSize(g) || in.FileACL != 0 {
+		return wrong("is no regular file of %d bytes at most with a double indirect block and no attributes", maxSize(g))
 	}
 	if !c.claim(dind) {
 		return wrong("its double indirect block %d is in use already, %s", dind, c.owner(dind))
@@ -285,6 +350,7 @@ func (ip *inodePass) resizeInode(in *disk.Inode) error {
 	if err := c.block(ptrs, dind, "the resize inode"); err != nil {
 		return err
 	}
+	last := uint64(0) // the last block of the file, in units of its blocks
 	for i := range g.ReservedGDT {
 		at := (g.DescBlocks + i) % g.PtrsPerBlock
 		b := g.FirstDataBlock + 1 + disk.FSBlock(g.DescBlocks+i)
@@ -304,6 +370,7 @@ func (ip *inodePass) resizeInode(in *disk.Inode) error {
 				return wrong("copy %d of reserved descriptor block %d is %d, want %d", k, b, ind.At(uint32(k)), want)
 			}
 			ind.Set(uint32(k), 0)
+			last = max(last, uint64(g.LevelStart(disk.DIndBlock))+uint64(at)*uint64(g.PtrsPerBlock)+uint64(k))
 		}
 		if !ind.Empty() {
 			return wrong("reserved descriptor block %d names more than its %d copies", b, len(backups))
@@ -311,6 +378,9 @@ func (ip *inodePass) resizeInode(in *disk.Inode) error {
 	}
 	if !ptrs.Empty() {
 		return wrong("its double indirect block names more than the %d reserved blocks", g.ReservedGDT)
+	}
+	if in.Size < last<<g.BlockBits {
+		return wrong("size is %d, and the blocks reach to %d", in.Size, (last+1)<<g.BlockBits)
 	}
 	return ip.sectors(disk.ResizeIno, in, (1+uint64(g.ReservedGDT)*uint64(1+len(backups)))*uint64(g.BlockSize/disk.SectorSize))
 }

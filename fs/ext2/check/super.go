@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
@@ -68,6 +69,12 @@ func (c *checker) superFields() error {
 	return nil
 }
 
+// groupUninit are the flags of ext4 that declare the inode or block bitmap as not written yet.
+const groupUninit = 1 | 2
+
+// offUnusedInodes is where ext4 counts inodes at the end of a table that were never in use.
+const offUnusedInodes = 28
+
 // descriptors reads the group descriptors and claims what they name. Groups whose descriptor is not sound are left out of
 // the following passes.
 func (c *checker) descriptors() error {
@@ -91,6 +98,9 @@ func (c *checker) descriptors() error {
 			var err error
 			if p.desc, err = disk.DecodeGroupDesc(buf[i*disk.GroupDescSize:]); err == nil {
 				err = p.desc.Verify(g, gr)
+			}
+			if unused := binary.LittleEndian.Uint16(buf[i*disk.GroupDescSize+offUnusedInodes:]); err == nil && (p.desc.Flags&groupUninit != 0 || unused != 0) {
+				err = fmt.Errorf("flags are %#x, unused inodes %d: tables that are not initialised need a feature that ext2 does not have", p.desc.Flags, unused)
 			}
 			if err == nil {
 				p.known = true
