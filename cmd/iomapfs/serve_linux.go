@@ -165,15 +165,7 @@ func (s *serving) mountDevice(ctx context.Context, dev block.Device, m access) (
 	if s.r.sloppy {
 		mo.Words = slices.DeleteFunc(slices.Clone(o.Words), func(w string) bool { return mountopt.Unknown([]string{w}, helpWords(k.Type)) != nil })
 	}
-	if len(o.Paths) > 0 {
-		var p vfs.Paths
-		for _, w := range o.Paths {
-			if _, err := p.Set(w); err != nil {
-				return nil, &exitError{mountUsage, err}
-			}
-		}
-		mo.Paths = &p
-	}
+	mo.Words = append(mo.Words, o.Paths...) // which paths there are is the filesystem's to say
 	if o.Trace {
 		mo.Trace = newTraceLog(s.log)
 	}

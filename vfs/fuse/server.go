@@ -79,6 +79,10 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 		return nil, fmt.Errorf("transport %q: auto, fuse or uring", o.Transport)
 	}
 	fs := newRawFS(sb, o)
+	level := slog.LevelWarn // of what go-fuse has to say; with Debug that is every request
+	if o.Debug {
+		level = slog.LevelDebug
+	}
 	mo := &gofuse.MountOptions{
 		AllowOther:    o.AllowOther,
 		FsName:        o.FsName, // the transport escapes where it must
@@ -92,7 +96,7 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 		DisableSplice:     true,
 		Debug:             o.Debug,
 		Options:           append([]string{"default_permissions"}, o.KernelOptions...),
-		Logger:            slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		Logger:            slog.NewLogLogger(o.Log.Handler(), level),
 	}
 	if o.ReadOnly || sb.ReadOnly() {
 		mo.Options = append(mo.Options, "ro")
