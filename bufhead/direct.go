@@ -88,6 +88,7 @@ type direct struct {
 
 	last block.Bio // built, not yet submitted
 	vec  [1][]byte
+	end  int64 // file position after the last piece
 	bh   BufferHead
 
 	wg  sync.WaitGroup
@@ -139,7 +140,7 @@ func (d *direct) run(ctx context.Context, buf []byte, pos int64) (int64, error) 
 					d.zeros(addr+n, bs-tail)
 				}
 			}
-			d.add(addr, buf[:n])
+			d.add(addr, buf[:n], pos)
 		}
 		buf, pos = buf[n:], pos+n
 	}
@@ -147,10 +148,12 @@ func (d *direct) run(ctx context.Context, buf []byte, pos int64) (int64, error) 
 }
 
 // add continues the bio being built, or begins another.
-func (d *direct) add(addr int64, p []byte) {
+func (d *direct) add(addr int64, p []byte, pos int64) {
+	follows := d.end == pos // in the file, and so in memory: a hole lies between pieces that do not
+	d.end = pos + int64(len(p))
 	if v := d.vec[0]; len(v) > 0 {
-		if d.last.Off+int64(len(v)) == addr && cap(v) >= len(v)+len(p) {
-			d.vec[0] = v[:len(v)+len(p)] // the pieces of one buffer lie together
+		if d.last.Off+int64(len(v)) == addr && follows {
+			d.vec[0] = v[:len(v)+len(p)]
 			return
 		}
 		d.submit(d.last.Off, v)

@@ -202,7 +202,7 @@ func (g *gen) op() (string, func(t target.Target) string) {
 		return do("chown "+p, func(t target.Target) errno.Errno { return t.Chown(p, uid, gid) })
 	case k < 88 && !g.o.NoXattr:
 		name := fmt.Sprintf("%s.x%d", []string{"user", "trusted", "security"}[g.r.IntN(3)], g.r.IntN(4))
-		v := bytes.Repeat([]byte{byte(g.r.IntN(256))}, g.r.IntN(150))
+		v := bytes.Repeat([]byte{byte(g.r.IntN(256))}, g.r.IntN(40)) // twelve fit into a block of 1 KiB
 		fl := []int{0, 0, vfs.XattrCreate, vfs.XattrReplace}[g.r.IntN(4)]
 		return do("setxattr "+p+" "+name, func(t target.Target) errno.Errno { return t.SetXattr(p, name, v, fl) })
 	case k < 90 && !g.o.NoXattr:
