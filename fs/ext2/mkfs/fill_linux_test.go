@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/iomapfs/iomapfs/fs/ext2/check"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk/disktest"
 	"github.com/iomapfs/iomapfs/fs/ext2/mkfs"
@@ -36,12 +37,21 @@ func (p *pattern) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(b)), p.size-p.pos))
-	for i := range n {
-		b[i] = byte((p.pos+int64(i))%251) + 1
+	for done := 0; done < n; {
+		k := copy(b[done:n], wheel[p.pos%251:])
+		done, p.pos = done+k, p.pos+int64(k)
 	}
-	p.pos += int64(n)
 	return n, nil
 }
+
+// wheel is the pattern, some turns of it.
+var wheel = func() []byte {
+	b := make([]byte, 251*64)
+	for i := range b {
+		b[i] = byte(i%251) + 1
+	}
+	return b
+}()
 
 func write(t testing.TB, path string, size int64) {
 	f, err := os.Create(path)
@@ -196,6 +206,50 @@ func mount(t testing.TB, image string) string {
 	return dir
 }
 
+// The kernel goes on writing in what mkfs made: indexed directories split, blocks are found and freed, attributes unshared; all
+// stays clean for e2fsck and for our own checker.
+func TestKernelWrites(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOTHING CHECKED: the kernel's ext2 needs root to mount")
+	}
+	src := sourceTree(t)
+	for _, bs := range []uint32{1024, 4096} {
+		img := format(t, 64<<20, fixed(t, mkfs.Options{BlockSize: bs, Inodes: 8000, Fill: mkfs.FromDir(src, mkfs.DirOptions{})}))
+		dir := t.TempDir()
+		if out, err := exec.Command("mount", "-t", "ext2", "-o", "loop", img, dir).CombinedOutput(); err != nil {
+			t.Skipf("SKIPPED, NOTHING CHECKED: mount: %v: %s", err, out)
+		}
+		work := func() error {
+			for i := range 1500 {
+				if err := os.WriteFile(fmt.Sprintf("%s/many/written by the kernel, number %d", dir, i), make([]byte, i%9000), 0o644); err != nil {
+					return err
+				}
+			}
+			for i := 0; i < 1200; i += 3 {
+				if err := os.Remove(fmt.Sprintf("%s/many/a file with a rather long name so that blocks fill %d", dir, i)); err != nil {
+					return err
+				}
+			}
+			return errors.Join(
+				os.Truncate(dir+"/sparse", 30<<20), os.Truncate(dir+"/blocks", 5), os.Rename(dir+"/a/b", dir+"/s/b"),
+				unix.Setxattr(dir+"/empty", "user.more", bytes.Repeat([]byte("m"), 200), 0), os.Remove(dir+"/slow"), os.RemoveAll(dir+"/s"),
+				os.Symlink(strings.Repeat("k", 70), dir+"/lost+found/link"),
+			)
+		}
+		err := work()
+		out, uerr := exec.Command("umount", dir).CombinedOutput()
+		require.NoError(t, uerr, string(out))
+		require.NoError(t, err)
+		disktest.Clean(t, img)
+		f, err := os.Open(img)
+		require.NoError(t, err)
+		rep, err := check.Check(t.Context(), f, 64<<20, check.Options{})
+		require.NoError(t, err)
+		require.Empty(t, rep.Problems)
+		require.NoError(t, f.Close())
+	}
+}
+
 func none(string) bool { return false }
 
 // What the kernel reads back is what was in the directory, and e2fsck has nothing to say, for each block size.
@@ -204,6 +258,9 @@ func TestFromDir(t *testing.T) {
 	want := listing(t, src, none)
 	for _, bs := range []uint32{1024, 2048, 4096, 16384, 65536} {
 		for _, isize := range []uint32{128, 256} {
+			if isize == 128 && bs != 1024 {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d/%d", bs, isize), func(t *testing.T) {
 				o := fixed(t, mkfs.Options{BlockSize: bs, InodeSize: isize, Inodes: 3000, Fill: mkfs.FromDir(src, mkfs.DirOptions{})})
 				img := format(t, 256<<20, o)
@@ -252,7 +309,7 @@ func TestFromDirOptions(t *testing.T) {
 
 // A directory of many names gets an index that e2fsck and the kernel agree with, with one and with two levels.
 func TestLargeDirectory(t *testing.T) {
-	for _, count := range []int{100, 3000, 30000} {
+	for _, count := range []int{100, 2000, 20000} {
 		for _, features := range []string{"", "^dir_index", "^filetype"} {
 			t.Run(fmt.Sprint(count, features), func(t *testing.T) {
 				o := fixed(t, mkfs.Options{BlockSize: 1024, Inodes: uint32(count) + 100, Features: features, Fill: func(b *mkfs.Builder) error {
@@ -324,14 +381,13 @@ func TestIndirection(t *testing.T) {
 			if err := b.Add(&mkfs.Node{Path: "largest", Mode: disk.ModeRegular | 0o644, Size: limit}, s); err != nil {
 				return err
 			}
-			return b.Add(&mkfs.Node{Path: "dense", Mode: disk.ModeRegular | 0o644, Size: 90 << 20}, &pattern{size: 90 << 20})
+			return b.Add(&mkfs.Node{Path: "dense", Mode: disk.ModeRegular | 0o644, Size: 66 << 20}, &pattern{size: 66 << 20})
 		}
 		img := format(t, 160<<20, o)
 		disktest.Clean(t, img)
 		out := disktest.Debugfs(t, img, false, "stat largest", "stat dense")
 		require.Contains(t, out, "(TIND)")
 		require.Contains(t, out, fmt.Sprintf("Size: %d", limit))
-		// dense: 90 MiB lie in one piece but for the indirect blocks.
 		o.Fill = func(b *mkfs.Builder) error {
 			return b.Add(&mkfs.Node{Path: "over", Mode: disk.ModeRegular, Size: limit + 1}, nil)
 		}
@@ -349,7 +405,7 @@ func TestIndirection(t *testing.T) {
 		require.NoError(t, f.Close())
 		got, err := os.ReadFile(filepath.Join(dir, "dense"))
 		require.NoError(t, err)
-		want, _ := io.ReadAll(&pattern{size: 90 << 20})
+		want, _ := io.ReadAll(&pattern{size: 66 << 20})
 		require.True(t, bytes.Equal(want, got))
 	}
 }
@@ -519,7 +575,7 @@ func TestNoSpace(t *testing.T) {
 // Filled to the last block and the last inode, it is still clean.
 func TestFull(t *testing.T) {
 	for _, bs := range []uint32{1024, 4096} {
-		size := int64(3 << 20)
+		size := int64(1 << 20)
 		var n int64
 		fill := func(b *mkfs.Builder) error {
 			for i := range n {
@@ -529,7 +585,7 @@ func TestFull(t *testing.T) {
 			}
 			return nil
 		}
-		o := fixed(t, mkfs.Options{BlockSize: bs, Fill: fill, Inodes: 500})
+		o := fixed(t, mkfs.Options{BlockSize: bs, Fill: fill, Inodes: 200})
 		for n = 1; ; n++ {
 			if _, err := mkfs.Format(make(memory, size), size, o); err != nil {
 				require.ErrorIs(t, err, errno.NOSPC)
