@@ -9,6 +9,8 @@ require (
 )
 
 require (
+	github.com/diskfs/go-diskfs v1.9.4 // indirect
+	github.com/google/uuid v1.6.0 // indirect
 	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
@@ -18,6 +20,7 @@ require (
 require (
 	github.com/iomapfs/iomapfs/fs/all v0.0.0
 	github.com/iomapfs/iomapfs/fs/ext2 v0.0.0
+	github.com/iomapfs/iomapfs/images v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
 	github.com/iomapfs/iomapfs/vfs/fuse v0.0.0
 	github.com/spf13/cobra v1.10.2
@@ -36,3 +39,5 @@ replace github.com/iomapfs/iomapfs/fs/ext2 => ../fs/ext2
 replace github.com/iomapfs/iomapfs/bufhead => ../bufhead
 
 replace github.com/iomapfs/iomapfs/fstests => ../fstests
+
+replace github.com/iomapfs/iomapfs/images => ../images

@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 
+	"github.com/iomapfs/iomapfs/fs/all"
+	"github.com/iomapfs/iomapfs/images"
+	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 )
@@ -29,32 +34,96 @@ type table struct {
 }
 
 var (
-	errAmbiguous = errors.New("ambiguous")
-	errNothing   = errors.New("nothing")
+	errAmbiguous = images.ErrAmbiguous
+	errNothing   = images.ErrNothing
 )
+
+// probeAny is images.Probe over all filesystems.
+func probeAny(dev block.Device) (vfs.Probe, bool) {
+	p, _, ok := all.Probe(dev)
+	return p, ok
+}
 
 // openDevice opens what an image spec names: the partition it picks, or the only one that holds a filesystem.
 // Without write the image is opened read-only, and nothing in this process can change it.
-func openDevice(ctx context.Context, spec string, m access) (block.Device, error) {
-	return file.Open(spec, file.Options{ReadOnly: !m.write, Direct: m.direct})
+func openDevice(_ context.Context, spec string, m access) (block.Device, error) {
+	d, _, err := images.Open(spec, file.Options{ReadOnly: !m.write, Direct: m.direct}, probeAny)
+	return d, err
 }
 
-// openWhole opens an image for writing, whatever it holds.
-func openWhole(ctx context.Context, spec string) (block.Device, error) {
-	return file.Open(spec, file.Options{})
-}
-
-func absSpec(spec string) (string, error) { return filepath.Abs(spec) }
-
-func partitionTable(block.Device) string { return "" }
-
-func readTable(ctx context.Context, spec string) (*table, error) {
-	d, err := file.Open(spec, file.Options{ReadOnly: true})
+// openWhole opens an image for writing, whatever it holds; a partition only when it is named.
+func openWhole(_ context.Context, spec string) (block.Device, error) {
+	sp, err := images.Parse(spec)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	return &table{Kind: "none", Size: d.Size(), Partitions: []partition{{Spec: spec, Size: d.Size()}}}, nil
+	if sp == (images.Spec{Path: sp.Path}) {
+		return file.Open(sp.Path, file.Options{})
+	}
+	d, _, err := images.Open(spec, file.Options{}, probeAny)
+	return d, err
 }
 
-func partitionOf(ctx context.Context, spec string) (*partition, *table, error) { return nil, nil, nil }
+// absSpec makes the path in a spec absolute.
+func absSpec(spec string) (string, error) {
+	sp, err := images.Parse(spec)
+	if err != nil {
+		return "", err
+	}
+	path, err := filepath.Abs(sp.Path)
+	return path + strings.TrimPrefix(spec, sp.Path), err
+}
+
+// partitionTable names the kind of partition table that a device holds, "" for none.
+func partitionTable(dev block.Device) string {
+	if t, err := images.ReadTable(dev); err == nil && t.Kind != "none" {
+		return t.Kind
+	}
+	return ""
+}
+
+// readTable reads the partition table of an image; an image without one is its own only entry.
+func readTable(_ context.Context, spec string) (*table, error) {
+	sp, err := images.Parse(spec)
+	if err != nil {
+		return nil, err
+	}
+	d, err := file.Open(sp.Path, file.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := images.ReadTable(d)
+	t := &table{Kind: "none", Size: d.Size()}
+	if _, ok := probeAny(d); err == nil && !ok { // a filesystem over the whole image has no partitions, whatever its boot sector says
+		t.Kind, t.UUID = raw.Kind, raw.UUID
+		for _, p := range raw.Partitions {
+			t.Partitions = append(t.Partitions, partition{p.Number, fmt.Sprintf("%s@%d", sp.Path, p.Number), p.Start, p.Size, p.Type, p.Name, p.UUID})
+		}
+	}
+	if len(t.Partitions) == 0 {
+		t.Kind = "none"
+		t.Partitions = []partition{{Spec: sp.Path, Size: t.Size}}
+	}
+	return t, errors.Join(err, d.Close())
+}
+
+// partitionOf gives the partition that a spec picks, nil when it is the whole image.
+func partitionOf(ctx context.Context, spec string) (*partition, *table, error) {
+	d, p, err := images.Open(spec, file.Options{ReadOnly: true}, probeAny)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := d.Close(); err != nil || p == nil {
+		return nil, nil, err
+	}
+	t, err := readTable(ctx, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range t.Partitions {
+		if t.Partitions[i].Number == p.Number {
+			return &t.Partitions[i], t, nil
+		}
+	}
+	return nil, t, nil
+}

@@ -1,0 +1,118 @@
+package images
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/block/file"
+)
+
+// probe knows a filesystem that begins with FS and its label.
+func probe(dev block.Device) (vfs.Probe, bool) {
+	b := make([]byte, 512)
+	if block.ReadAt(dev, b, 0) != nil || string(b[:2]) != "FS" {
+		return vfs.Probe{}, false
+	}
+	return vfs.Probe{Type: "testfs", Label: strings.TrimRight(string(b[2:10]), "\x00"), UUID: "abc" + string(b[2:3])}, true
+}
+
+// disk makes an image with a table from sfdisk's script and a filesystem at each of the offsets (MiB).
+func disk(t *testing.T, script string, at map[int64]string) string {
+	t.Helper()
+	if _, err := exec.LookPath("sfdisk"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("sfdisk is not installed: run make deps")
+		}
+		t.Skip("NOT TESTED: sfdisk is not installed")
+	}
+	img := filepath.Join(t.TempDir(), "disk.img")
+	require.NoError(t, os.WriteFile(img, nil, 0o600))
+	require.NoError(t, os.Truncate(img, 64<<20))
+	cmd := exec.Command("sfdisk", "-q", img)
+	cmd.Stdin = strings.NewReader(script)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	f, err := os.OpenFile(img, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	for mib, label := range at {
+		_, err := f.WriteAt([]byte("FS"+label), mib<<20)
+		require.NoError(t, err)
+	}
+	return img
+}
+
+func TestTables(t *testing.T) {
+	for name, script := range map[string]string{
+		"gpt": "label: gpt\nstart=1MiB,size=8MiB,name=one\nstart=16MiB,size=8MiB,name=two\n",
+		"mbr": "label: dos\nstart=1MiB,size=8MiB,type=83\nstart=16MiB,size=8MiB,type=83\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := disk(t, script, map[int64]string{1: "root", 16: "home"})
+			d, p, err := Open(img+"@2", file.Options{ReadOnly: true}, probe)
+			require.NoError(t, err)
+			require.Equal(t, int64(8<<20), d.Size())
+			require.Equal(t, 2, p.Number)
+			what, ok := probe(d)
+			require.True(t, ok)
+			require.Equal(t, "home", what.Label)
+			require.NoError(t, d.Close())
+
+			d, p, err = Open(img+"@LABEL=root", file.Options{ReadOnly: true}, probe)
+			require.NoError(t, err)
+			require.Equal(t, 1, p.Number)
+			require.NoError(t, d.Close())
+
+			_, _, err = Open(img, file.Options{ReadOnly: true}, probe)
+			require.ErrorIs(t, err, ErrAmbiguous)
+			_, _, err = Open(img+"@3", file.Options{ReadOnly: true}, probe)
+			require.ErrorIs(t, err, ErrNothing)
+
+			one := disk(t, script, map[int64]string{16: "only"})
+			d, p, err = Open(one, file.Options{ReadOnly: true}, probe)
+			require.NoError(t, err)
+			require.Equal(t, 2, p.Number)
+			require.NoError(t, d.Close())
+
+			d, _, err = Open(img+"@offset=16M,size=1M", file.Options{ReadOnly: true}, probe)
+			require.NoError(t, err)
+			require.Equal(t, int64(1<<20), d.Size())
+			require.NoError(t, d.Close())
+		})
+	}
+}
+
+// FuzzTable reads partition tables from any bytes: no panic, no entry outside the device.
+func FuzzTable(f *testing.F) {
+	f.Add([]byte("EFI PART"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		img := filepath.Join(t.TempDir(), "x.img")
+		buf := make([]byte, 64<<10)
+		copy(buf[440:], b)
+		buf[510], buf[511] = 0x55, 0xaa
+		require.NoError(t, os.WriteFile(img, buf, 0o600))
+		dev, err := file.Open(img, file.Options{ReadOnly: true})
+		require.NoError(t, err)
+		defer dev.Close()
+		tab, err := ReadTable(dev)
+		require.NoError(t, err)
+		for _, p := range tab.Partitions {
+			require.LessOrEqual(t, p.Start+p.Size, dev.Size())
+		}
+	})
+}
+
+func TestParse(t *testing.T) {
+	for spec, ok := range map[string]bool{"a": true, "a@1": true, "a@UUID=x": true, "a@offset=1k": true, "a@0": false, "a@-1": false,
+		"a@size=9999999999T": false, "a@what=1": false, "a@": false} {
+		_, err := Parse(spec)
+		require.Equal(t, ok, err == nil, spec)
+	}
+}
