@@ -76,6 +76,7 @@ type epoch struct {
 	bufs     map[*bufhead.BufferHead]*tracked
 	captures []image // directory blocks to be written first in phase C, in this order
 	freed    []run
+	whole    bool // no order of phases is safe: see whole.go
 }
 
 // changed is an inode whose encoding is out of date. It holds a reference of the inode and of the buffer.
@@ -334,6 +335,7 @@ type plan struct {
 	deaths []*inode
 	freed  []run
 	blocks int
+	whole  bool // see whole.go
 }
 
 // closeEpoch holds off transactions, copies what changed and begins the next epoch.
@@ -353,7 +355,7 @@ func (fs *fsys) closeEpoch() *plan {
 	}
 	c.inodesMu.Unlock()
 
-	p := &plan{freed: ep.freed, inodes: inodes}
+	p := &plan{freed: ep.freed, inodes: inodes, whole: ep.whole}
 	var a, b, dirs, last []image
 	ordered := make([]*tracked, 0, len(ep.bufs))
 	for _, t := range ep.bufs {
@@ -470,6 +472,11 @@ func encodeAll(batch []changed) []image {
 
 // write sends the phases out, each durable before the next begins.
 func (p *plan) write(fs *fsys) error {
+	if p.whole {
+		if done, err := p.writeWhole(fs); done || err != nil {
+			return err
+		}
+	}
 	dev := fs.bd.Dev()
 	barrier := fs.commit.barrier && dev.Limits().VolatileCache
 	bs := int64(fs.geo.BlockSize)

@@ -11,7 +11,8 @@ import (
 )
 
 // rename is InodeOperations.Rename. The new name is stored, or made to name the moved inode, before the old one goes; the
-// ordered writeback keeps that order on the medium. Replacing makes the victim dead before its name names another.
+// ordered writeback keeps that order on the medium. Replacing makes the victim dead before its name names another. A
+// directory may not have two names even for a moment: when its names lie in two blocks, the epoch is committed as a whole.
 func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 	if r.Exchange {
 		return fs.exchange(ctx, r)
@@ -83,6 +84,9 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 			up.set(to)
 			from.dropSubdir()
 			to.addLinks(1)
+		}
+		if old.IsDir() && (moves || src.bh != dst.bh) {
+			fs.mustBeWhole()
 		}
 		old.changedNow()
 		return nil
@@ -158,9 +162,9 @@ func (d *dotdot) set(parent *inode) {
 	d.ip.fs.dirtyBuffer(d.bh, kindDir)
 }
 
-// exchange swaps two names. In one block that is one write. In two, neither inode may be without a name between the
-// writes: the first gets a hidden name besides, durable before the swap, and the block that takes the second inode's name is
-// written before the one that loses it.
+// exchange swaps two names. In one block that is one write. In two, the epoch is committed as a whole. Where that cannot be,
+// neither inode may be without a name between the writes: the first gets a hidden name besides, durable before the swap, and
+// the block that takes the second inode's name is written before the one that loses it.
 func (fs *fsys) exchange(ctx context.Context, r *vfs.Rename) error {
 	from, to, old, other := inodeOf(r.From), inodeOf(r.To), inodeOf(r.Old), inodeOf(r.New)
 	moves := from != to && old.IsDir() != other.IsDir()
@@ -196,12 +200,16 @@ func (fs *fsys) exchange(ctx context.Context, r *vfs.Rename) error {
 		}
 	}
 	hidden := ""
-	if a.bh != b.bh {
+	whole := fs.canBeWhole()
+	if a.bh != b.bh && !whole {
 		if hidden, err = fs.addHidden(ctx, from, old); err != nil {
 			return err
 		}
 	}
 	fs.begin()
+	if a.bh != b.bh && whole {
+		fs.mustBeWhole()
+	}
 	from.point(&a, other)
 	to.point(&b, old)
 	if hidden == "" {
