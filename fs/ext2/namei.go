@@ -130,7 +130,7 @@ func (fs *fsys) createIn(ctx context.Context, dir *inode, e *entry, f *newFile, 
 		err = ip.initDevice(f.dev)
 	}
 	if err == nil {
-		err = ip.initXattrs(ctx, acls)
+		err = ip.initXattrs(ctx, acls, true)
 	}
 	if err != nil {
 		fs.abandonInode(ip)
@@ -206,7 +206,7 @@ func (fs *fsys) tmpfile(ctx context.Context, cred *vfs.Cred, dvi *vfs.Inode, mod
 		n, err := fs.newInode(ctx, cred, inodeOf(dvi), mode)
 		if err == nil {
 			fs.bornInode(n, nil)
-			if err = n.initXattrs(ctx, acls); err != nil {
+			if err = n.initXattrs(ctx, acls, false); err != nil {
 				fs.abandonInode(n)
 			} else {
 				fs.dirtyInode(n)

@@ -37,7 +37,7 @@ var help = []vfs.OptionHelp{
 	{Word: "sb=N", Text: "use the superblock copy at block N (of 1 KiB)"},
 	{Word: "acl, noacl", Text: "POSIX ACLs (on)"},
 	{Word: "user_xattr, nouser_xattr", Text: "extended attributes of users (on)"},
-	{Word: "xattrshare", Text: "let inodes with equal attributes share a block; a crash may then want e2fsck -y"},
+	{Word: "xattrshare", Text: "let inodes with equal attributes share a block; costs more writing"},
 	{Word: "bsddf, minixdf", Text: "df leaves out metadata (bsddf), or counts every block"},
 	{Word: "grpid, nogrpid", Text: "new files take the group of their directory"},
 	{Word: "resuid=N, resgid=N", Text: "who may use the reserved blocks besides root"},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -178,6 +179,81 @@ func TestDirectoriesMoveWhole(t *testing.T) {
 			require.NotZero(t, replays)
 		})
 	}
+}
+
+// everyPrefix replays each prefix of a log over an image: e2fsck -p repairs it without asking.
+func everyPrefix(t *testing.T, before []byte, log []*record.Event) (states, replays int) {
+	state := append([]byte{}, before...)
+	trial := filepath.Join(t.TempDir(), "trial.img")
+	for i, e := range log {
+		require.NoError(t, e.Apply(bytesAt(state)))
+		if e.Mark != "" || e.Op != block.OpWrite {
+			continue
+		}
+		states++
+		require.NoError(t, os.WriteFile(trial, state, 0o600))
+		code, out := disktest.Run(t, "", "e2fsck", "-p", trial)
+		require.LessOrEqual(t, code, 1, "state %d of %d: %s", i, len(log), out)
+		if strings.Contains(out, "recovering journal") {
+			replays++
+		}
+	}
+	return states, replays
+}
+
+// Attribute blocks with several users, the kernel's and ours, are joined and left; the counts are right at every moment.
+func TestSharedCountsWhole(t *testing.T) {
+	seed := rand.Int63()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewSource(seed))
+	img := nameImage(t, "4M", "-b", "1024", "-I", "128", "-N", "200")
+	dir, umount := kernelMount(t, img, "user_xattr")
+	for i := range 8 {
+		p := filepath.Join(dir, fmt.Sprintf("f%d", i))
+		require.NoError(t, os.WriteFile(p, nil, 0o644))
+		out, err := exec.Command("setfattr", "-n", "user.v", "-v", fmt.Sprint(i/4), p).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	umount()
+	before, err := os.ReadFile(img)
+	require.NoError(t, err)
+	dev, err := file.Open(img, file.Options{})
+	require.NoError(t, err)
+	rec := record.New(dev)
+	sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{"nodiscard", "xattrshare"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	require.NoError(t, err)
+	var open []*vfs.Inode
+	for range 80 {
+		n := fmt.Sprintf("f%d", rng.Intn(10))
+		ip, err := sb.Walk(tctx, n, false)
+		if err != nil {
+			ip, err = sb.Root.Create(tctx, vfs.Root, n, 0o644)
+			require.NoError(t, err)
+		}
+		switch rng.Intn(6) {
+		case 0:
+			require.NoError(t, sb.Root.Unlink(tctx, n))
+			if rng.Intn(2) == 0 {
+				open = append(open, ip.Hold())
+			}
+		case 1:
+			_ = ip.RemoveXattr(tctx, vfs.Root, "user.v")
+		case 2:
+			require.NoError(t, sb.Sync(tctx))
+		default:
+			require.NoError(t, ip.SetXattr(tctx, vfs.Root, "user.v", []byte(fmt.Sprint(rng.Intn(3))), 0))
+		}
+		ip.Put()
+	}
+	for _, ip := range open {
+		ip.Put()
+	}
+	require.NoError(t, sb.Unmount(tctx))
+	code, out := disktest.Run(t, "", "e2fsck", "-fn", img)
+	require.Zero(t, code, out)
+	states, replays := everyPrefix(t, before, rec.Log())
+	t.Logf("%d states, %d with a journal to replay", states, replays)
+	require.NotZero(t, replays)
 }
 
 // bytesAt writes into a byte slice.

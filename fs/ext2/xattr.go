@@ -236,7 +236,7 @@ func (fs *fsys) setXattr(ctx context.Context, vi *vfs.Inode, name string, value 
 	if err := fs.needExtAttr(); err != nil {
 		return err
 	}
-	var c xattrChange
+	c := xattrChange{share: vi.Nlink() > 0}
 	err = ip.planXattr(ctx, &c, x, value == nil, flags)
 	if err == nil {
 		err = fs.retryFull(ctx, func() error {
@@ -262,6 +262,7 @@ func (fs *fsys) setXattr(ctx context.Context, vi *vfs.Inode, name string, value 
 type xattrChange struct {
 	body, block       []disk.Xattr
 	setBody, setBlock bool
+	share             bool // the block may be one with others
 }
 
 // planXattr works out where an attribute goes. Rw is held exclusively, so nothing of the inode's changes meanwhile.
@@ -329,7 +330,7 @@ func (ip *inode) bodyRoom() int {
 // applyXattrs makes a planned change. Inside a transaction, xattrs.mu held exclusively. errno.NOSPC changes nothing.
 func (ip *inode) applyXattrs(ctx context.Context, c *xattrChange) error {
 	if c.setBlock {
-		if err := ip.setXattrBlock(ctx, c.block); err != nil {
+		if err := ip.setXattrBlock(ctx, c.block, c.share); err != nil {
 			return err
 		}
 	}
@@ -356,11 +357,12 @@ func (ip *inode) applyXattrs(ctx context.Context, c *xattrChange) error {
 	return nil
 }
 
-// initXattrs gives a new inode its first attributes, which may be none. Inside its transaction.
-func (ip *inode) initXattrs(ctx context.Context, list []disk.Xattr) error {
+// initXattrs gives a new inode its first attributes, which may be none. named says that it gets a name in this transaction,
+// which is its own.
+func (ip *inode) initXattrs(ctx context.Context, list []disk.Xattr, named bool) error {
 	ip.xattrs.mu.Lock()
 	defer ip.xattrs.mu.Unlock()
-	return ip.applyXattrs(ctx, &xattrChange{block: list, setBlock: len(list) > 0})
+	return ip.applyXattrs(ctx, &xattrChange{block: list, setBlock: len(list) > 0, share: named})
 }
 
 // inherit works out mode and ACLs of something new in dir, in the form of the medium.

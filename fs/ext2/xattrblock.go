@@ -11,8 +11,9 @@ import (
 
 // Attribute blocks. Inodes with equal attributes may share one, counted in its header. A block of one inode is changed in
 // place; a shared one never, but for its count: the inode that changes gets a block of its own. Blocks made by others are
-// honoured in any case; that two of ours become one happens with -o xattrshare only, since a crash between the two writes
-// leaves a count that e2fsck -p wants to be asked about.
+// honoured in any case; that two of ours become one happens with -o xattrshare only. A count and the inodes it counts lie in
+// two blocks, and e2fsck -p refuses one that is wrong, so an epoch in which one changes is committed as a whole: twice the
+// writing, see whole.go.
 
 // sharedXattrs guards the attribute blocks of a mount and finds equal ones.
 type sharedXattrs struct {
@@ -20,8 +21,9 @@ type sharedXattrs struct {
 	// group locks; never two at once.
 	locks [16]sync.RWMutex
 
-	mu    sync.Mutex              // guards known. Leaf
-	known map[uint32]disk.FSBlock // hash of a block to a block with that hash: a hint, to be checked
+	mu     sync.Mutex              // guards the rest. Leaf
+	known  map[uint32]disk.FSBlock // hash of a block to a block with that hash: a hint, to be checked
+	hashes map[disk.FSBlock]uint32 // the other way
 }
 
 // sharedMax bounds the blocks remembered.
@@ -36,15 +38,25 @@ func (s *sharedXattrs) note(hash uint32, b disk.FSBlock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
-		s.known = make(map[uint32]disk.FSBlock)
+		s.known, s.hashes = make(map[uint32]disk.FSBlock), make(map[disk.FSBlock]uint32)
 	}
+	s.drop(s.known[hash])
+	s.drop(b)
 	if len(s.known) >= sharedMax {
-		for h := range s.known { // any one
-			delete(s.known, h)
+		for _, any := range s.known {
+			s.drop(any)
 			break
 		}
 	}
-	s.known[hash] = b
+	s.known[hash], s.hashes[b] = b, hash
+}
+
+// drop takes a block off both maps. Hold mu.
+func (s *sharedXattrs) drop(b disk.FSBlock) {
+	if hash, ok := s.hashes[b]; ok {
+		delete(s.known, hash)
+		delete(s.hashes, b)
+	}
 }
 
 func (s *sharedXattrs) lookup(hash uint32) disk.FSBlock {
@@ -57,18 +69,15 @@ func (s *sharedXattrs) lookup(hash uint32) disk.FSBlock {
 func (s *sharedXattrs) forget(b disk.FSBlock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for h, k := range s.known {
-		if k == b {
-			delete(s.known, h)
-			return
-		}
-	}
+	s.drop(b)
 }
 
-// setXattrBlock makes list, which fits, the contents of the inode's attribute block. Inside a transaction, xattrs.mu held
+// setXattrBlock makes list, which fits, the contents of the inode's attribute block. share says that the block may be one
+// with others: not for an inode without a name, whose use the medium does not know. Inside a transaction, xattrs.mu held
 // exclusively. errno.NOSPC changes nothing.
-func (ip *inode) setXattrBlock(ctx context.Context, list []disk.Xattr) error {
+func (ip *inode) setXattrBlock(ctx context.Context, list []disk.Xattr, share bool) error {
 	fs := ip.fs
+	share = share && fs.opts.ShareXattr
 	old := disk.FSBlock(ip.fileACL.Load())
 	if len(list) == 0 {
 		return ip.leaveXattrBlock(ctx, 0)
@@ -78,7 +87,7 @@ func (ip *inode) setXattrBlock(ctx context.Context, list []disk.Xattr) error {
 	if !ok {
 		return fmt.Errorf("%d bytes of attributes do not fit into a block", disk.XattrSpace(list))
 	}
-	if fs.opts.ShareXattr {
+	if share {
 		if b, err := fs.shareXattrBlock(ctx, xb, old); b != 0 || err != nil {
 			if err != nil || b == old {
 				return err
@@ -87,7 +96,7 @@ func (ip *inode) setXattrBlock(ctx context.Context, list []disk.Xattr) error {
 		}
 	}
 	if old != 0 {
-		if done, err := ip.rewriteXattrBlock(ctx, old, xb); done || err != nil {
+		if done, err := ip.rewriteXattrBlock(ctx, old, xb, share); done || err != nil {
 			return err
 		}
 	}
@@ -108,14 +117,14 @@ func (ip *inode) setXattrBlock(ctx context.Context, list []disk.Xattr) error {
 	if err := ip.leaveXattrBlock(ctx, b); err != nil {
 		return err
 	}
-	if fs.opts.ShareXattr {
+	if share {
 		fs.shared.note(xb.Hash(), b)
 	}
 	return nil
 }
 
 // rewriteXattrBlock stores xb over the inode's block b if that is nobody else's.
-func (ip *inode) rewriteXattrBlock(ctx context.Context, b disk.FSBlock, xb disk.XattrBlock) (bool, error) {
+func (ip *inode) rewriteXattrBlock(ctx context.Context, b disk.FSBlock, xb disk.XattrBlock, share bool) (bool, error) {
 	fs := ip.fs
 	bh, err := fs.bd.Bread(ctx, uint64(b))
 	if err != nil {
@@ -132,8 +141,8 @@ func (ip *inode) rewriteXattrBlock(ctx context.Context, b disk.FSBlock, xb disk.
 	if old.RefCount() > 1 {
 		return false, nil
 	}
-	if fs.opts.ShareXattr {
-		fs.shared.forget(b)
+	fs.shared.forget(b)
+	if share {
 		defer fs.shared.note(xb.Hash(), b)
 	}
 	copy(bh.Data, xb)
@@ -175,6 +184,7 @@ func (fs *fsys) shareXattrBlock(ctx context.Context, xb disk.XattrBlock, own dis
 	}
 	other.SetRefCount(other.RefCount() + 1)
 	fs.dirtyBuffer(bh, kindXattr)
+	fs.mustBeWhole()
 	return b, nil
 }
 
@@ -217,6 +227,7 @@ func (fs *fsys) putXattrBlock(ctx context.Context, ip *inode, b disk.FSBlock) er
 	if n := xb.RefCount(); n > 1 {
 		xb.SetRefCount(n - 1)
 		fs.dirtyBuffer(bh, kindXattr)
+		fs.mustBeWhole()
 		bh.Put()
 		return nil
 	}
@@ -227,7 +238,8 @@ func (fs *fsys) putXattrBlock(ctx context.Context, ip *inode, b disk.FSBlock) er
 }
 
 // orphanXattrs counts a file that loses its last name out of a block that others share, in the transaction of the death: so
-// that count and inode reach the medium in one commit, though the file may live on in memory for long. It keeps a copy.
+// that count and inode reach the medium in one commit, though the file may live on in memory for long. It keeps a copy. A
+// block that is its own will not be shared any more.
 func (ip *inode) orphanXattrs() {
 	b := disk.FSBlock(ip.fileACL.Load())
 	if b == 0 {
@@ -240,13 +252,15 @@ func (ip *inode) orphanXattrs() {
 	ip.xattrs.mu.Lock()
 	defer ip.xattrs.mu.Unlock()
 	lock := ip.fs.shared.lock(b)
-	lock.RLock()
+	lock.Lock()
 	xb, err := disk.AsXattrBlock(bh.Data)
 	shared := err == nil && xb.RefCount() > 1
 	if shared {
 		xb = slices.Clone(xb)
+	} else {
+		ip.fs.shared.forget(b)
 	}
-	lock.RUnlock()
+	lock.Unlock()
 	bh.Put()
 	if shared && ip.leaveXattrBlock(context.Background(), 0) == nil {
 		ip.xattrs.orphan = xb
