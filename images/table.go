@@ -1,13 +1,11 @@
 package images
 
 import (
-	"fmt"
 	"io"
 	"io/fs"
 	"strings"
 	"time"
 
-	"github.com/diskfs/go-diskfs/partition"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/diskfs/go-diskfs/partition/mbr"
 
@@ -30,51 +28,71 @@ type Table struct {
 }
 
 // ReadTable reads the partition table of a device; Kind is none where there is none. Entries that do not lie on the device
-// are left out.
-func ReadTable(dev block.Device) (t *Table, err error) {
-	t = &Table{Kind: "none"}
-	defer func() {
-		if r := recover(); r != nil { // the library trusts its input more than we do
-			t, err = &Table{Kind: "none"}, nil
+// are left out. An image of a disk with sectors of 4 KiB is recognised.
+func ReadTable(dev block.Device) (*Table, error) {
+	sector := max(dev.Limits().LogicalBlock, 512)
+	for _, size := range []uint32{sector, 4096} {
+		if size < sector || !saneGPT(dev, int64(size)) {
+			continue
 		}
-	}()
-	raw, err := partition.Read(&reader{dev: dev}, int(max(dev.Limits().LogicalBlock, 512)), int(max(dev.Limits().PhysicalBlock, 512)))
+		if t := readGPT(dev, size); t != nil {
+			return t, nil
+		}
+	}
+	return readMBR(dev, sector)
+}
+
+// add keeps an entry that lies on the device.
+func (t *Table) add(dev block.Device, p Partition) {
+	if p.Start > 0 && p.Size > 0 && p.Start <= dev.Size() && p.Size <= dev.Size()-p.Start {
+		t.Partitions = append(t.Partitions, p)
+	}
+}
+
+// readGPT gives nil where there is none.
+func readGPT(dev block.Device, sector uint32) *Table {
+	tab, err := gpt.Read(&reader{dev: dev}, int(sector), int(sector))
 	if err != nil {
-		return t, nil // no table that is known
+		return nil
 	}
-	sector := int64(max(dev.Limits().LogicalBlock, 512))
-	add := func(p Partition) {
-		if p.Start > 0 && p.Size > 0 && p.Start <= dev.Size() && p.Size <= dev.Size()-p.Start {
-			t.Partitions = append(t.Partitions, p)
+	t := &Table{Kind: "gpt", UUID: strings.ToLower(tab.GUID)}
+	for _, p := range tab.Partitions {
+		if p == nil || p.Type == gpt.Unused || p.End < p.Start || p.End > 1<<50 {
+			continue
+		}
+		t.add(dev, Partition{p.Index, int64(p.Start) * int64(sector), int64(p.End-p.Start+1) * int64(sector), strings.ToLower(string(p.Type)), p.Name, strings.ToLower(p.GUID)})
+	}
+	return t
+}
+
+// readMBR reads the four entries of the boot sector, and the chain of logical partitions behind an extended one.
+func readMBR(dev block.Device, sector uint32) (*Table, error) {
+	none := &Table{Kind: "none"}
+	tab, err := mbr.Read(&reader{dev: dev}, int(sector), int(sector))
+	if err != nil {
+		return none, nil // no table that is known
+	}
+	t := &Table{Kind: "dos", UUID: tab.UUID()}
+	var extended []Partition
+	for _, p := range tab.Partitions {
+		if p == nil || p.Type == mbr.Empty {
+			continue
+		}
+		if byte(p.Type) == protective {
+			return none, nil // of a GPT that cannot be read
+		}
+		e := Partition{p.Index, int64(p.Start) * int64(sector), int64(p.Size) * int64(sector), typeName(byte(p.Type)), "", p.UUID()}
+		t.add(dev, e)
+		if isExtended(byte(p.Type)) {
+			extended = append(extended, e)
 		}
 	}
-	switch tab := raw.(type) {
-	case *gpt.Table:
-		t.Kind, t.UUID = "gpt", strings.ToLower(tab.GUID)
-		for i, p := range tab.Partitions {
-			if p == nil || p.Type == gpt.Unused || p.Start == 0 || p.End < p.Start || p.End > 1<<50 {
-				continue
-			}
-			n := p.Index
-			if n == 0 {
-				n = i + 1
-			}
-			add(Partition{n, int64(p.Start) * sector, int64(p.End-p.Start+1) * sector, strings.ToLower(string(p.Type)), p.Name, strings.ToLower(p.GUID)})
-		}
-	case *mbr.Table:
-		t.Kind = "dos"
-		for i, p := range tab.Partitions {
-			if p == nil || p.Type == mbr.Empty {
-				continue
-			}
-			n := p.Index
-			if n == 0 {
-				n = i + 1
-			}
-			add(Partition{n, int64(p.Start) * sector, int64(p.Size) * sector, fmt.Sprintf("0x%02x", byte(p.Type)), "", strings.ToLower(p.UUID())})
-		}
-		if len(t.Partitions) == 0 {
-			t.Kind = "none" // a boot sector, not a table
+	if len(t.Partitions) == 0 {
+		return none, nil // a boot sector, not a table
+	}
+	if len(extended) > 0 {
+		if err := t.logical(dev, extended[0], int64(sector)); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
