@@ -18,12 +18,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// access says how an image is to be opened.
-type access struct {
-	write  bool
-	direct bool // past the host's cache
-}
-
 // openFS mounts an image inside this process.
 func (a *app) openFS(ctx context.Context, spec string, m access) (*vfs.SuperBlock, error) {
 	var cache int64 = 64 << 20 // enough for one command, and small beside what the host caches

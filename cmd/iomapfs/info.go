@@ -9,6 +9,7 @@ import (
 
 	"github.com/iomapfs/iomapfs/cmd/internal/term"
 	"github.com/iomapfs/iomapfs/fs/all"
+	"github.com/iomapfs/iomapfs/images"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/spf13/cobra"
 )
@@ -140,11 +141,11 @@ func (a *app) probe(ctx context.Context, spec string) ([]pair, error) {
 
 // probeTable answers for a disk of whose partitions none could be picked.
 func (a *app) probeTable(ctx context.Context, spec string, why error) ([]pair, error) {
-	if !errors.Is(why, errAmbiguous) && !errors.Is(why, errNothing) {
+	if !errors.Is(why, images.ErrAmbiguous) && !errors.Is(why, images.ErrNothing) {
 		return nil, why
 	}
 	code := probeNothing
-	if errors.Is(why, errAmbiguous) {
+	if errors.Is(why, images.ErrAmbiguous) {
 		code = probeAmbiguous
 	}
 	if t, err := readTable(ctx, spec); err == nil && t.Kind != "none" && code == probeNothing {

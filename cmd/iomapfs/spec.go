@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/iomapfs/iomapfs/fs/all"
 	"github.com/iomapfs/iomapfs/images"
@@ -13,6 +12,59 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 )
+
+// access says how an image is to be opened.
+type access struct {
+	write  bool
+	direct bool // past the host's cache
+}
+
+func (m access) options() file.Options { return file.Options{ReadOnly: !m.write, Direct: m.direct} }
+
+func probe(dev block.Device) (vfs.Probe, bool) {
+	p, _, ok := all.Probe(dev)
+	return p, ok
+}
+
+// openDevice opens what an image spec names: the partition it picks, or the only one that holds a filesystem.
+// Without write the image is opened read-only, and nothing in this process can change it.
+func openDevice(_ context.Context, spec string, m access) (block.Device, error) {
+	d, _, err := images.Open(spec, m.options(), probe)
+	return d, err
+}
+
+// openWhole opens an image, or the partition a spec names, for writing, whatever it holds.
+func openWhole(_ context.Context, spec string) (block.Device, error) {
+	anything := func(block.Device) (vfs.Probe, bool) { return vfs.Probe{}, true }
+	s, err := images.Parse(spec)
+	if err != nil {
+		return nil, err
+	}
+	if s.Label != "" || s.UUID != "" {
+		anything = probe
+	}
+	d, _, err := images.Open(spec, access{write: true}.options(), anything)
+	return d, err
+}
+
+// absSpec makes the path in a spec absolute.
+func absSpec(spec string) (string, error) {
+	s, err := images.Parse(spec)
+	if err != nil {
+		return "", err
+	}
+	abs, err := filepath.Abs(s.Path)
+	return abs + spec[len(s.Path):], err
+}
+
+// partitionTable names the partition table of a device, or "".
+func partitionTable(dev block.Device) string {
+	t, err := images.ReadTable(dev)
+	if err != nil || len(t.Partitions) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("a partition table (%s) of %s", t.Kind, count(len(t.Partitions), "partition"))
+}
 
 // partition is one entry of a partition table.
 type partition struct {
@@ -25,7 +77,7 @@ type partition struct {
 	UUID   string `json:"part_uuid"`
 }
 
-// table is what an image is cut into.
+// table is what an image is cut into. Without a partition table there is one partition, number 0: the whole.
 type table struct {
 	Kind       string // gpt, dos or none
 	UUID       string
@@ -33,97 +85,46 @@ type table struct {
 	Partitions []partition
 }
 
-var (
-	errAmbiguous = images.ErrAmbiguous
-	errNothing   = images.ErrNothing
-)
-
-// probeAny is images.Probe over all filesystems.
-func probeAny(dev block.Device) (vfs.Probe, bool) {
-	p, _, ok := all.Probe(dev)
-	return p, ok
-}
-
-// openDevice opens what an image spec names: the partition it picks, or the only one that holds a filesystem.
-// Without write the image is opened read-only, and nothing in this process can change it.
-func openDevice(_ context.Context, spec string, m access) (block.Device, error) {
-	d, _, err := images.Open(spec, file.Options{ReadOnly: !m.write, Direct: m.direct}, probeAny)
-	return d, err
-}
-
-// openWhole opens an image for writing, whatever it holds; a partition only when it is named.
-func openWhole(_ context.Context, spec string) (block.Device, error) {
-	sp, err := images.Parse(spec)
+// readTable reads the partition table of the image in a spec.
+func readTable(_ context.Context, spec string) (t *table, err error) {
+	s, err := images.Parse(spec)
 	if err != nil {
 		return nil, err
 	}
-	if sp == (images.Spec{Path: sp.Path}) {
-		return file.Open(sp.Path, file.Options{})
-	}
-	d, _, err := images.Open(spec, file.Options{}, probeAny)
-	return d, err
-}
-
-// absSpec makes the path in a spec absolute.
-func absSpec(spec string) (string, error) {
-	sp, err := images.Parse(spec)
-	if err != nil {
-		return "", err
-	}
-	path, err := filepath.Abs(sp.Path)
-	return path + strings.TrimPrefix(spec, sp.Path), err
-}
-
-// partitionTable names the kind of partition table that a device holds, "" for none.
-func partitionTable(dev block.Device) string {
-	if t, err := images.ReadTable(dev); err == nil && t.Kind != "none" {
-		return t.Kind
-	}
-	return ""
-}
-
-// readTable reads the partition table of an image; an image without one is its own only entry.
-func readTable(_ context.Context, spec string) (*table, error) {
-	sp, err := images.Parse(spec)
+	dev, err := file.Open(s.Path, access{}.options())
 	if err != nil {
 		return nil, err
 	}
-	d, err := file.Open(sp.Path, file.Options{ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	raw, err := images.ReadTable(d)
-	t := &table{Kind: "none", Size: d.Size()}
-	if _, ok := probeAny(d); err == nil && !ok { // a filesystem over the whole image has no partitions, whatever its boot sector says
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	t = &table{Kind: "none", Size: dev.Size()}
+	if _, whole := probe(dev); !whole {
+		raw, err := images.ReadTable(dev)
+		if err != nil {
+			return nil, err
+		}
 		t.Kind, t.UUID = raw.Kind, raw.UUID
 		for _, p := range raw.Partitions {
-			t.Partitions = append(t.Partitions, partition{p.Number, fmt.Sprintf("%s@%d", sp.Path, p.Number), p.Start, p.Size, p.Type, p.Name, p.UUID})
+			t.Partitions = append(t.Partitions, partition{p.Number, fmt.Sprintf("%s@%d", s.Path, p.Number), p.Start, p.Size, p.Type, p.Name, p.UUID})
 		}
 	}
-	if len(t.Partitions) == 0 {
-		t.Kind = "none"
-		t.Partitions = []partition{{Spec: sp.Path, Size: t.Size}}
+	if t.Kind == "none" {
+		t.Partitions = []partition{{Spec: s.Path, Size: dev.Size()}}
 	}
-	return t, errors.Join(err, d.Close())
+	return t, nil
 }
 
-// partitionOf gives the partition that a spec picks, nil when it is the whole image.
+// partitionOf gives the table entry that a spec picks, nil for the whole or a range.
 func partitionOf(ctx context.Context, spec string) (*partition, *table, error) {
-	d, p, err := images.Open(spec, file.Options{ReadOnly: true}, probeAny)
+	dev, p, err := images.Open(spec, access{}.options(), probe)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := d.Close(); err != nil || p == nil {
+	if err := dev.Close(); err != nil || p == nil {
 		return nil, nil, err
 	}
 	t, err := readTable(ctx, spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	for i := range t.Partitions {
-		if t.Partitions[i].Number == p.Number {
-			return &t.Partitions[i], t, nil
-		}
-	}
-	return nil, t, nil
+	return &partition{p.Number, spec, p.Start, p.Size, p.Type, p.Name, p.UUID}, t, nil
 }
