@@ -427,7 +427,7 @@ func TestConcurrentNames(t *testing.T) {
 		})
 	}
 	run(func(rng *rand.Rand) error { time.Sleep(10 * time.Millisecond); return sb.Sync(tctx) })
-	time.Sleep(2 * time.Second)
+	time.Sleep(time.Second)
 	stop.Store(true)
 	wg.Wait()
 	select {

@@ -15,8 +15,8 @@ import (
 //
 // No order of single writes moves a directory to another parent safely: its name there, its name here and its ".." lie in
 // three blocks, and e2fsck -p refuses every state between: a directory with two names, with none, or whose ".." is not where
-// its name is. So an epoch with such a move goes out the way a journal does it, and e2fsck, which knows journals, finishes it
-// after a crash:
+// its name is. Nor can the count of users in a shared attribute block change in one write with its users. So an epoch with
+// such a change goes out the way a journal does it, and e2fsck, which knows journals, finishes it after a crash:
 //
 //  1. The new contents of all blocks are written to free blocks as one transaction of a journal (the format of ext3), and
 //     inode 8, the journal's by convention, is made to consist of these blocks.

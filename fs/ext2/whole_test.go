@@ -110,7 +110,7 @@ func TestDirectoriesMoveWhole(t *testing.T) {
 				return parents[rng.Intn(3)], fmt.Sprintf("d%d", rng.Intn(5)) + strings.Repeat("x", rng.Intn(6)/5*120)
 			}
 			done := 0
-			for range 60 {
+			for range 45 {
 				from, a := pick()
 				to, b := pick()
 				flags := uint32(0)
@@ -223,7 +223,7 @@ func TestSharedCountsWhole(t *testing.T) {
 	sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{"nodiscard", "xattrshare"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	var open []*vfs.Inode
-	for range 80 {
+	for range 50 {
 		n := fmt.Sprintf("f%d", rng.Intn(10))
 		ip, err := sb.Walk(tctx, n, false)
 		if err != nil {
