@@ -67,6 +67,7 @@ var (
 	_ block.Waiter  = (*Device)(nil)
 	_ block.Mapper  = (*Device)(nil)
 	_ block.Backing = (*Device)(nil)
+	_ block.Sparse  = (*Device)(nil)
 )
 
 // Open opens and locks an image file or block device.
@@ -184,6 +185,24 @@ func (d *Device) DirectAccess(off, n int64) ([]byte, error) {
 		d.mapped = m
 	}
 	return d.mapped[off : off+n : off+n], nil
+}
+
+// NextData asks the host where the file has data. See block.Sparse.
+func (d *Device) NextData(off int64) (start, end int64, err error) {
+	if off >= d.size {
+		return d.size, d.size, nil
+	}
+	if !d.gate.Enter() {
+		return 0, 0, fmt.Errorf("%s: %s: %w", d.name, closed, errno.NODEV)
+	}
+	defer d.gate.Exit()
+	start, end = off, d.size
+	if !d.facts.device {
+		if start, end, err = d.host.nextData(off); err != nil {
+			return 0, 0, fmt.Errorf("%s: look for data after byte %d: %w", d.name, off, err)
+		}
+	}
+	return min(start, d.size), min(end, d.size), nil
 }
 
 const closed = "device is closed"

@@ -281,6 +281,25 @@ func orUnsupported(err error) error {
 	return number(err)
 }
 
+// nextData finds the next range that is no hole. The descriptor's position, which this changes, is used by nothing else.
+func (h *host) nextData(off int64) (start, end int64, err error) {
+	const far = 1<<63 - 1
+	start, err = unix.Seek(h.f, off, unix.SEEK_DATA)
+	switch err {
+	case nil:
+	case unix.ENXIO:
+		return far, far, nil
+	case unix.EINVAL, unix.EOPNOTSUPP:
+		return off, far, nil // a file system that does not know
+	default:
+		return 0, 0, number(err)
+	}
+	if end, err = unix.Seek(h.f, start, unix.SEEK_HOLE); err != nil || end <= start {
+		return start, far, nil
+	}
+	return start, end, nil
+}
+
 // mapFile maps the whole image.
 func (h *host) mapFile(size int64, write bool) ([]byte, error) {
 	if int64(int(size)) != size {

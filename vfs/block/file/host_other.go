@@ -105,3 +105,6 @@ func (h *host) tailIO(bufs [][]byte, off int64, write, dsync bool) (int, error) 
 
 func (h *host) discard(off, n int64) error          { return errUnsupported }
 func (h *host) zero(off, n int64, unmap bool) error { return errUnsupported }
+
+// nextData: this host tells nothing about holes.
+func (h *host) nextData(off int64) (start, end int64, err error) { return off, 1<<63 - 1, nil }

@@ -44,6 +44,7 @@ var (
 	_ block.Device = (*Device)(nil)
 	_ block.Waiter = (*Device)(nil)
 	_ block.Mapper = (*Device)(nil)
+	_ block.Sparse = (*Device)(nil)
 )
 
 // New makes a device of size bytes, a multiple of the logical block size. It reads as zeros.
@@ -102,11 +103,23 @@ func (d *Device) Close() error {
 }
 
 // Submit does the bio and calls Done before it returns.
-func (d *Device) Submit(b *block.Bio) { b.End(d.do(b)) }
+func (d *Device) Submit(b *block.Bio) {
+	if !d.gate.Enter() {
+		b.End(b.Fail(d.name, "device is closed", errno.NODEV))
+		return
+	}
+	b.End(d.move(b))
+	d.gate.Exit()
+}
 
 // SubmitWait does the bio without calling Done.
 func (d *Device) SubmitWait(b *block.Bio) error {
-	b.Err = d.do(b)
+	if !d.gate.Enter() {
+		b.Err = b.Fail(d.name, "device is closed", errno.NODEV)
+		return b.Err
+	}
+	b.Err = d.move(b)
+	d.gate.Exit()
 	return b.Err
 }
 
@@ -137,16 +150,7 @@ func (d *Device) Allocated() int64 {
 	return n << extentShift
 }
 
-// do runs one bio.
-func (d *Device) do(b *block.Bio) error {
-	if !d.gate.Enter() {
-		return b.Fail(d.name, "device is closed", errno.NODEV)
-	}
-	err := d.move(b)
-	d.gate.Exit()
-	return err
-}
-
+// move runs one bio that was counted in.
 func (d *Device) move(b *block.Bio) error {
 	if err := b.Check(d.size, &d.lim); err != nil {
 		return b.Fail(d.name, "", err)
@@ -224,4 +228,25 @@ func (d *Device) mark(off, n int64) {
 			d.written[x/64].Or(1 << (x % 64))
 		}
 	}
+}
+
+// NextData finds the next extent that may hold something. See block.Sparse.
+func (d *Device) NextData(off int64) (start, end int64, err error) {
+	extents := (d.size + extentSize - 1) >> extentShift
+	x := max(off, 0) >> extentShift
+	for x < extents && !d.isWritten(x) {
+		if x%64 == 0 && d.written[x/64].Load() == 0 {
+			x += 64
+		} else {
+			x++
+		}
+	}
+	if x >= extents {
+		return d.size, d.size, nil
+	}
+	y := x
+	for y < extents && d.isWritten(y) {
+		y++
+	}
+	return max(off, x<<extentShift), min(y<<extentShift, d.size), nil
 }
