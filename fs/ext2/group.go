@@ -32,9 +32,9 @@ func (fs *fsys) loadGroups(ctx context.Context) error {
 	g := fs.geo
 	fs.groups = make([]group, g.Groups)
 	fs.descBH = make([]*bufhead.BufferHead, g.DescBlocks)
-	fs.bd.Readahead(ctx, uint64(g.DescBlock(0)), uint64(g.DescBlocks))
+	fs.bd.Readahead(ctx, uint64(fs.descBlock(0)), uint64(g.DescBlocks))
 	for i := range fs.descBH {
-		bh, err := fs.bd.Bread(ctx, uint64(g.DescBlock(uint32(i))))
+		bh, err := fs.bd.Bread(ctx, uint64(fs.descBlock(uint32(i))))
 		if err != nil {
 			return fmt.Errorf("group descriptors: %w", err)
 		}
@@ -57,7 +57,25 @@ func (fs *fsys) loadGroups(ctx context.Context) error {
 	return nil
 }
 
-// changed counts a change of a group's descriptor, encoded at the next commit. Hold gr.mu, inside a transaction.
+// descBlock is where block i of the descriptors is read: the first copy, or with sb= the one that goes with that superblock.
+func (fs *fsys) descBlock(i uint32) disk.FSBlock {
+	g := fs.geo
+	if n := fs.opts.SuperBlock; n != 0 {
+		if at := disk.FSBlock(n << 10 >> g.BlockBits); g.ValidBlock(at) {
+			if b, ok := g.BackupDesc(g.GroupOf(at), i); ok {
+				return b
+			}
+		}
+		if second := uint64(i)*uint64(g.DescPerBlock) + 1; second < uint64(g.Groups) { // META_BG
+			if b, ok := g.BackupDesc(disk.Group(second), i); ok {
+				return b
+			}
+		}
+	}
+	return g.DescBlock(i)
+}
+
+// groupChanged counts a change of a group's descriptor, encoded at the next commit. Hold gr.mu, inside a transaction.
 func (fs *fsys) groupChanged(n disk.Group, blocks, inodes, dirs int) {
 	gr := &fs.groups[n]
 	gr.desc.FreeBlocks = uint16(int(gr.desc.FreeBlocks) + blocks)
@@ -121,8 +139,21 @@ func (fs *fsys) bitmap(ctx context.Context, n disk.Group, blocks bool) (*bufhead
 			return nil, nil, err
 		}
 		gr.checked = true
+		fs.recount(n, disk.Bitmap(bh.Data))
 	}
 	return bh, disk.Bitmap(bh.Data), nil
+}
+
+// recount makes the descriptor's count of free blocks agree with the bitmap, which is written before it: after a crash the
+// count may be behind. Only bitmaps say what may be handed out. Hold gr.mu.
+func (fs *fsys) recount(n disk.Group, bm disk.Bitmap) {
+	gr := &fs.groups[n]
+	free := bm.CountZeros(fs.geo.GroupBlocks(n))
+	if uint32(gr.desc.FreeBlocks) == free {
+		return
+	}
+	fs.sb.Log.Warn("free blocks were counted wrongly; run e2fsck -f", "image", fs.sb.Dev.Name(), "group", n, "counted", gr.desc.FreeBlocks, "free", free)
+	fs.groupChanged(n, int(free)-int(gr.desc.FreeBlocks), 0, 0)
 }
 
 // checkBitmap makes sure that the group's own metadata is marked in use, so that it is never given out.
@@ -144,12 +175,24 @@ func (fs *fsys) checkBitmap(n disk.Group, bm disk.Bitmap) error {
 }
 
 // dataBlock reports whether b may hold file data or a file's metadata: on the device and not part of a group's own.
-func (fs *fsys) dataBlock(b disk.FSBlock) bool {
-	if !fs.geo.ValidBlock(b) {
+func (fs *fsys) dataBlock(b disk.FSBlock) bool { return fs.dataRun(b, 1) }
+
+// dataRun reports the same of all the n blocks from b on. n is at least 1.
+func (fs *fsys) dataRun(b disk.FSBlock, n uint64) bool {
+	g := fs.geo
+	if n > uint64(g.Blocks) || !g.ValidRange(b, uint32(n)) {
 		return false
 	}
-	n, i := fs.geo.GroupIndex(b)
-	d := &fs.groups[n].desc // its places do not change
-	return i >= fs.geo.GroupHead(n) && b != d.BlockBitmap && b != d.InodeBitmap &&
-		!(b >= d.InodeTable && b < d.InodeTable+disk.FSBlock(fs.geo.ITableBlocks))
+	for n > 0 {
+		gr, i := g.GroupIndex(b)
+		k := min(n, uint64(g.GroupBlocks(gr)-i))
+		end := b + disk.FSBlock(k)
+		d := &fs.groups[gr].desc // its places do not change
+		if i < g.GroupHead(gr) || d.BlockBitmap >= b && d.BlockBitmap < end || d.InodeBitmap >= b && d.InodeBitmap < end ||
+			b < d.InodeTable+disk.FSBlock(g.ITableBlocks) && d.InodeTable < end {
+			return false
+		}
+		b, n = end, n-k
+	}
+	return true
 }

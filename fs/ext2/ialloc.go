@@ -19,6 +19,13 @@ func (fs *fsys) newInode(ctx context.Context, cred *vfs.Cred, dir *inode, mode u
 	if err != nil {
 		return nil, err
 	}
+	// Its place in the inode table must be readable: a commit could not report that it is not.
+	bh, _, err := fs.inodeBuffer(ctx, uint64(ino))
+	if err != nil {
+		fs.clearInode(ino, isDir)
+		return nil, err
+	}
+	bh.Put()
 	vi, err := fs.sb.Insert(uint64(ino))
 	if err != nil {
 		fs.clearInode(ino, isDir)

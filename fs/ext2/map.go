@@ -87,7 +87,7 @@ func (ip *inode) indirect(ctx context.Context, p disk.FSBlock) (*bufhead.BufferH
 // checkRun makes sure that a run lies where files do.
 func (ip *inode) checkRun(e extent) error {
 	fs := ip.fs
-	if e.first == 0 || fs.dataBlock(e.first) && fs.dataBlock(e.first+disk.FSBlock(e.n)-1) {
+	if e.first == 0 || fs.dataRun(e.first, e.n) {
 		return nil
 	}
 	return fs.corrupt("block map", ip.Ino(), 0, "points to blocks %d to %d, which hold no file", e.first, uint64(e.first)+e.n-1)

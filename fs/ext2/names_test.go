@@ -62,6 +62,7 @@ var nameVariants = []struct {
 	{"4k-nofiletype", []string{"-b", "4096", "-O", "^filetype"}},
 	{"1k-noindex", []string{"-b", "1024", "-O", "^dir_index", "-I", "256"}},
 	{"rev0", []string{"-b", "1024", "-r", "0"}},
+	{"ext3", []string{"-b", "1024", "-j"}},
 }
 
 // node is a file of the model tree.

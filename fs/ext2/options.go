@@ -34,7 +34,7 @@ type Options struct {
 // Help lists the words for --help.
 var help = []vfs.OptionHelp{
 	{Word: "errors=continue|remount-ro|panic", Text: "what to do when damage is found; panic stops all changes at once"},
-	{Word: "sb=N", Text: "use the superblock copy at block N (of 1 KiB)"},
+	{Word: "sb=N", Text: "use the copies of superblock and descriptors at block N (of 1 KiB), read-only"},
 	{Word: "acl, noacl", Text: "POSIX ACLs (on)"},
 	{Word: "user_xattr, nouser_xattr", Text: "extended attributes of users (on)"},
 	{Word: "xattrshare", Text: "let inodes with equal attributes share a block; costs more writing"},
@@ -46,7 +46,7 @@ var help = []vfs.OptionHelp{
 	{Word: "norecovery, noload", Text: "read-only mount although a journal wants to be replayed"},
 	{Word: "commit=SECONDS", Text: "how often metadata is written (5)"},
 	{Word: "barrier, nobarrier", Text: "flush the device between the phases of metadata writeback (on)"},
-	{Word: "reservation, noreservation", Text: "keep files that are written at once apart (on)"},
+	{Word: "resv, noresv, reservation, noreservation", Text: "keep files that are written at once apart (on)"},
 	{Word: "orlov, oldalloc", Text: "spread directories over the groups (orlov)"},
 	{Word: "path=legacy", Text: "the path of all operations; this release has the legacy one"},
 }
@@ -59,8 +59,8 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 	o.Commit, o.Reserve = 5*time.Second, true
 	for _, w := range words {
 		if ok, err := o.Paths.Set(w); ok {
-			if err == nil && o.Paths != (vfs.Paths{}) {
-				err = fmt.Errorf("option %q: ext2 has only the legacy path in this release: %w", w, errno.INVAL)
+			if err == nil {
+				err = checkPaths(w, o.Paths)
 			}
 			if err != nil {
 				return err
@@ -120,8 +120,8 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 			o.NoRecovery = true
 		case "barrier", "nobarrier":
 			o.NoBarrier = key == "nobarrier" || val == "0"
-		case "reservation", "noreservation":
-			o.Reserve = key == "reservation"
+		case "reservation", "noreservation", "resv", "noresv":
+			o.Reserve = !strings.HasPrefix(key, "no")
 		case "orlov", "oldalloc":
 			o.OldAlloc = key == "oldalloc"
 		default:
@@ -132,6 +132,25 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 		}
 	}
 	return nil
+}
+
+// checkPaths refuses paths that are not there. what is the word that asked for them.
+func checkPaths(what string, p vfs.Paths) error {
+	if p != vfs.AllPaths(vfs.Legacy) {
+		return fmt.Errorf("option %q: ext2 has only the legacy path in this release: %w", what, errno.INVAL)
+	}
+	return nil
+}
+
+// superBlockWord gives the value of sb=, 0 without: it must be known before anything else can be read.
+func superBlockWord(words []string) uint64 {
+	var at uint64
+	for _, w := range words {
+		if val, ok := strings.CutPrefix(w, "sb="); ok {
+			at, _ = strconv.ParseUint(val, 10, 32) // parseOptions reports what is wrong with it
+		}
+	}
+	return at
 }
 
 // nearest gives the known word that differs least from w.

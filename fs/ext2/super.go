@@ -3,10 +3,8 @@ package ext2
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
@@ -68,24 +66,28 @@ func mount(ctx context.Context, dev block.Device, mo *vfs.MountOptions) (*vfs.Su
 	if b, ok := dev.(block.Backing); ok && dev.Limits().DiscardGrain > 0 {
 		_, _, fs.opts.Discard = b.BackingFile() // image files stay sparse
 	}
-	super, err := readSuper(dev, superOffset)
-	for _, w := range mo.Words {
-		if strings.HasPrefix(w, "sb=") {
-			err = nil // another copy will be used
-		}
+	readOnly := mo.ReadOnly || dev.Limits().ReadOnly
+	at := int64(superOffset)
+	if n := superBlockWord(mo.Words); n != 0 {
+		at, readOnly = int64(n)<<10, true
 	}
-	if err != nil {
+	super, err := readSuper(dev, at)
+	switch {
+	case err != nil && at != superOffset:
+		return nil, fmt.Errorf("%s: no superblock at sb=%d: %w: %w", name, at>>10, err, errno.INVAL)
+	case err != nil && dev.Size() > superOffset+disk.SuperSize:
+		return nil, fmt.Errorf("%s: %w; a copy can be read with sb=32768, or sb=8193 where blocks are 1 KiB: %w", name, err, errno.INVAL)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w: %w", name, err, errno.INVAL)
 	}
 	if err := parseOptions(mo.Words, &super, &fs.opts); err != nil {
 		return nil, err
 	}
-	readOnly := mo.ReadOnly || dev.Limits().ReadOnly
-	if n := fs.opts.SuperBlock; n != 0 {
-		if super, err = readSuper(dev, int64(n)<<10); err != nil {
-			return nil, fmt.Errorf("%s: no superblock at sb=%d: %w: %w", name, n, err, errno.INVAL)
+	if mo.Paths != nil {
+		fs.opts.Paths = *mo.Paths
+		if err := checkPaths(mo.Paths.String(), *mo.Paths); err != nil {
+			return nil, err
 		}
-		readOnly = true
 	}
 	sb := vfs.NewSuperBlock(Type, dev, mo)
 	fs.sb, fs.super = sb, super
@@ -290,9 +292,12 @@ func (fs *fsys) remount(ctx context.Context, readOnly bool) error {
 // fail is told of damage and of metadata that could not be read or written, and does what errors= says.
 func (fs *fsys) fail(err error) {
 	fs.sb.Log.Error("filesystem error", "image", fs.sb.Dev.Name(), "error", err)
-	if !fs.writable || !errors.Is(err, errno.UCLEAN) && !fs.broken.Load() {
+	if !fs.writable {
 		return
 	}
+	// A change of metadata is lost, for want of a block that could not be read or because it made no sense: whoever syncs a
+	// file is told, and e2fsck is due.
+	fs.sb.Err.Set(err)
 	now := uint32(fs.sb.Now().Sec)
 	fs.superMu.Lock()
 	fs.super.State |= disk.StateErrors

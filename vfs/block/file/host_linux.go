@@ -235,6 +235,8 @@ func (h *host) fd() uintptr { return uintptr(h.f) }
 
 // close closes both descriptors; the locks go with them.
 func (h *host) close() error {
+	// By name, not by the close alone: a child between fork and exec still has the descriptor, and with it the lock.
+	_ = unix.Flock(h.f, unix.LOCK_UN) // the close gives it up too
 	err := unix.Close(h.f)
 	if h.tail >= 0 {
 		err = errors.Join(err, unix.Close(h.tail))
