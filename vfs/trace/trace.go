@@ -13,6 +13,9 @@ const (
 	BioDone                    // its completion
 	FolioState                 // a folio changed state. Flags holds the new bits
 	Commit                     // a metadata commit. Len is the number of blocks, Got the phases
+	MapBlocks                  // iomap: one call of writeback for a mapping. Pos, Len asked; Addr, Got answered
+	IoendDone                  // iomap: completion of an ioend. Pos, Len in the file
+	DirectDone                 // completion of a direct request. Pos, Len asked; Got moved
 )
 
 // Event is what happened. Numbers only, so that emitting allocates nothing.

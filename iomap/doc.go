@@ -1,0 +1,27 @@
+// Package iomap is the Linux iomap library in user space: a filesystem says where ranges of its files are (Ops), and the library
+// does the rest: reads and writes through the page cache, writeback, direct I/O, DAX, seeking, FIEMAP, bmap, swap files.
+//
+// # Two layers
+//
+// The lower one is the mapping and the iterator (mapping.go, ops.go, iter.go): Begin maps, the body works, End gives back.
+// The upper one is an operation a file, each a loop over the iterator:
+//
+//	buffered_read  ReadFolio, Readahead                  direct  Direct, Dio completion
+//	buffered_write BufferedWrite, PageMkwrite, delalloc  dax     DaxRead, DaxWrite, DaxFault …
+//	zero           ZeroRange, TruncatePage, Unshare      seek    Seek        fiemap Fiemap
+//	writeback      WritePages       ioend  completion    bmap    Bmap        swap   SwapActivate
+//
+// # What it promises
+//
+// A mapping is used only within its range and its source's; every Begin that succeeded meets one End; a mapping that breaks the
+// contract is an error that names filesystem, inode and mapping, never a wrong byte. State is two bits a block (folio_state.go).
+//
+// # Locks
+//
+// Outer first: Inode.Rw, Pages.InvalidateLock, folio, then what the filesystem takes in Begin, End and MapBlocks, then the folio
+// state's own lock, a leaf. Buffered writes call Begin with no folio locked, page faults and writeback with one. Completions
+// take none of the first three.
+//
+// Sources: Linux Documentation/filesystems/iomap (design, operations, porting), base 6.11, with later behaviour where a
+// declaration says so.
+package iomap
