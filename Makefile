@@ -47,7 +47,6 @@ vet: ## build and vet each module alone and in the workspace
 	@echo "vet the workspace"; $(GO) vet $(PACKAGES)
 
 test-race: deps ## all tests with the race detector and lock ranks checked
-	@bash scripts/deps.sh race
 	@CGO_ENABLED=1 $(GO) test -race -timeout 60m $(PACKAGES)
 
 cover: deps ## coverage of all tests, by package, in .build/cover.out

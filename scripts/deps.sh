@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deps.sh [race|bench]: makes sure that what the tests (race detector, benchmarks) need is there. As root it installs by
+# deps.sh [bench]: makes sure that what the tests, or the benchmarks, need is there. As root it installs by
 # apt; otherwise it says what is missing and fails.
 set -eu
 export PATH=$PATH:/usr/sbin:/sbin
@@ -15,8 +15,11 @@ need setfacl acl
 need losetup mount
 need sfdisk fdisk
 need linux.uml user-mode-linux
+need insmod kmod # its modules
+need gcc gcc     # its shim, fstests/oracle/testdata
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+need mkfs.minix util-linux
 case ${1:-} in
-race) need gcc gcc; [ -e /usr/include/stdio.h ] || missing+=(libc6-dev) ;;
 bench) need fuse2fs fuse2fs; need fio fio ;;
 esac
 

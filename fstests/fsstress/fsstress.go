@@ -23,6 +23,8 @@ type Options struct {
 	NoXattr bool
 	NoPunch bool
 	NoZero  bool // zero range: the kernel's ext2 has none
+	NameMax int  // bytes of a name; 255
+	Small   bool // owners and device numbers below 256
 }
 
 // Difference is where two targets disagreed.
@@ -46,6 +48,9 @@ func Run(o Options, targets ...target.Target) error {
 	}
 	if o.Names == 0 {
 		o.Names = 12
+	}
+	if o.NameMax == 0 {
+		o.NameMax = 255
 	}
 	g := &gen{o: o, r: rand.New(rand.NewPCG(o.Seed, 77))}
 	for i := range o.Ops {
@@ -73,9 +78,18 @@ func (g *gen) name() string {
 	n := g.r.IntN(g.o.Names)
 	switch {
 	case n%7 == 6:
-		return fmt.Sprintf("%s-%d", strings.Repeat("long", 5+n%50), n)
+		tail := fmt.Sprintf("-%d", n)
+		return strings.Repeat("long", 64)[:min(4*(5+n%50), g.o.NameMax-len(tail))] + tail
 	}
 	return fmt.Sprintf("n%d", n)
+}
+
+// number is an owner or a part of a device number below n.
+func (g *gen) number(n uint32) uint32 {
+	if g.o.Small {
+		n = min(n, 256)
+	}
+	return g.r.Uint32N(n)
 }
 
 func (g *gen) path() string {
@@ -145,10 +159,10 @@ func (g *gen) op() (string, func(t target.Target) string) {
 		return do("mkdir "+p, func(t target.Target) errno.Errno { return t.Mkdir(p, 0o755) })
 	case k < 19:
 		mode := []uint32{vfs.ModeFIFO | 0o644, vfs.ModeChar | 0o600, vfs.ModeBlock | 0o600, vfs.ModeSocket | 0o755}[g.r.IntN(4)]
-		dev := vfs.Dev{Major: g.r.Uint32N(300), Minor: g.r.Uint32N(70000)}
+		dev := vfs.Dev{Major: g.number(300), Minor: g.number(70000)}
 		return do("mknod "+p, func(t target.Target) errno.Errno { return t.Mknod(p, mode, dev) })
 	case k < 22:
-		to := strings.Repeat("t", 1+g.r.IntN(120))
+		to := strings.Repeat("t", 1+g.r.IntN(min(120, g.o.NameMax)))
 		return do("symlink "+p, func(t target.Target) errno.Errno { return t.Symlink(to, p) })
 	case k < 26:
 		return do("link "+p+" "+q, func(t target.Target) errno.Errno { return t.Link(p, q) })
@@ -198,7 +212,7 @@ func (g *gen) op() (string, func(t target.Target) string) {
 			return t.Chmod(p, mode)
 		})
 	case k < 84:
-		uid, gid := g.r.Uint32N(100000), g.r.Uint32N(100000)
+		uid, gid := g.number(100000), g.number(100000)
 		return do("chown "+p, func(t target.Target) errno.Errno { return t.Chown(p, uid, gid) })
 	case k < 88 && !g.o.NoXattr:
 		name := fmt.Sprintf("%s.x%d", []string{"user", "trusted", "security"}[g.r.IntN(3)], g.r.IntN(4))

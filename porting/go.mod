@@ -1,0 +1,24 @@
+module github.com/iomapfs/iomapfs/porting
+
+go 1.26.0
+
+require (
+	github.com/iomapfs/iomapfs/bufhead v0.0.0
+	github.com/iomapfs/iomapfs/fstests v0.0.0
+	github.com/iomapfs/iomapfs/vfs v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/iomapfs/iomapfs/bufhead => ../bufhead
+	github.com/iomapfs/iomapfs/fs/ext2 => ../fs/ext2
+	github.com/iomapfs/iomapfs/fstests => ../fstests
+	github.com/iomapfs/iomapfs/iomap => ../iomap
+	github.com/iomapfs/iomapfs/vfs => ../vfs
+	github.com/iomapfs/iomapfs/vfs/fuse => ../vfs/fuse
+)
