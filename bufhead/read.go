@@ -54,11 +54,15 @@ type reader struct {
 	gb GetBlock
 	m  mapping
 	c  *chain
+	fl block.Flags // of the bios
 }
+
+// waited are the flags of a read for somebody who does nothing else meanwhile: the device does it in his goroutine.
+const waited = block.Sync | block.Polled
 
 // ReadFolio reads a locked folio and unlocks it. One bio when its blocks lie together, else one for each block.
 func ReadFolio(ctx context.Context, fo *pagecache.Folio, gb GetBlock) error {
-	r := reader{ip: vfs.InodeOf(fo.AddressSpace()), gb: gb}
+	r := reader{ip: vfs.InodeOf(fo.AddressSpace()), gb: gb, fl: waited}
 	err := r.read(ctx, fo, int64(fo.Len()))
 	r.c.submit()
 	return err
@@ -66,7 +70,10 @@ func ReadFolio(ctx context.Context, fo *pagecache.Folio, gb GetBlock) error {
 
 // Readahead reads the folios of rac.
 func Readahead(ctx context.Context, rac *pagecache.ReadaheadControl, gb GetBlock) {
-	r := reader{ip: vfs.InodeOf(rac.AS()), gb: gb}
+	r := reader{ip: vfs.InodeOf(rac.AS()), gb: gb, fl: block.ReadAhead}
+	if rac.Wanted() {
+		r.fl = waited
+	}
 	for {
 		want := rac.Len()
 		fo := rac.Next()
@@ -113,7 +120,7 @@ func (r *reader) read(ctx context.Context, fo *pagecache.Folio, want int64) erro
 		fo.EndRead(true)
 		return nil
 	}
-	r.c = r.c.add(dev.dev, int64(start)<<bits, fo.Data()[:hole<<bits], fo, block.OpRead, block.ReadAhead)
+	r.c = r.c.add(dev.dev, int64(start)<<bits, fo.Data()[:hole<<bits], fo, block.OpRead, r.fl)
 	r.c.size = size
 	if hole < n || r.m.bh.Has(Boundary) && first+n == r.m.first+r.m.n {
 		r.c.submit() // the next block needs metadata to be read first: let this go meanwhile

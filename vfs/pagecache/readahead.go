@@ -22,10 +22,15 @@ type ReadaheadControl struct {
 	as     *AddressSpace
 	folios []*Folio
 	next   int
+	wanted bool
 }
 
 // AS is the address space to read.
 func (rac *ReadaheadControl) AS() *AddressSpace { return rac.as }
+
+// Wanted reports whether somebody waits for all of the run and nothing in it is ahead of him: then handing it to somebody
+// else costs more than doing it at once.
+func (rac *ReadaheadControl) Wanted() bool { return rac.wanted }
 
 // Pos is the file byte where the folios not yet handed out begin.
 func (rac *ReadaheadControl) Pos() int64 {
@@ -53,10 +58,10 @@ func (rac *ReadaheadControl) Next() *Folio {
 }
 
 // populate makes folios for the pages [start, start+n) that are not cached and has them read, without waiting. mark is
-// the page whose folio gets the readahead marker. Hold the invalidate lock shared.
-func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64) {
+// the page whose folio gets the readahead marker; wanted as in ReadaheadControl. Hold the invalidate lock shared.
+func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wanted bool) {
 	var room [64]*Folio
-	rac := ReadaheadControl{as: as, folios: room[:0]}
+	rac := ReadaheadControl{as: as, folios: room[:0], wanted: wanted}
 	flush := func() {
 		if len(rac.folios) == 0 {
 			return
@@ -107,13 +112,13 @@ func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64) {
 }
 
 // window reads [start, start+n) as far as the file goes.
-func (as *AddressSpace) window(ctx context.Context, start, n, mark uint64) {
+func (as *AddressSpace) window(ctx context.Context, start, n, mark uint64, wanted bool) {
 	end := pageEnd(as.host.Size())
 	if start >= end {
 		return
 	}
 	as.InvalidateLock.RLock()
-	as.populate(ctx, start, min(n, end-start), mark)
+	as.populate(ctx, start, min(n, end-start), mark, wanted)
 	as.InvalidateLock.RUnlock()
 }
 
@@ -122,7 +127,7 @@ const noMark = ^uint64(0)
 // miss reads around page index, which is not cached and of which the reader wants req pages.
 func (as *AddressSpace) miss(ctx context.Context, ra *Readahead, index, req uint64) {
 	if ra == nil {
-		as.window(ctx, index, min(req, raMax), noMark)
+		as.window(ctx, index, min(req, raMax), noMark, true)
 		return
 	}
 	pos := int64(index) << PageShift
@@ -138,7 +143,7 @@ func (as *AddressSpace) miss(ctx context.Context, ra *Readahead, index, req uint
 		}
 	default: // random
 		ra.start, ra.size, ra.async = index, 0, 0
-		as.window(ctx, index, min(req, raMax), noMark)
+		as.window(ctx, index, min(req, raMax), noMark, true)
 		return
 	}
 	ra.size = max(ra.size, min(req, raMax))
@@ -146,7 +151,7 @@ func (as *AddressSpace) miss(ctx context.Context, ra *Readahead, index, req uint
 	if ra.size > req {
 		ra.async = ra.size - req
 	}
-	as.window(ctx, ra.start, ra.size, ra.start+ra.size-ra.async)
+	as.window(ctx, ra.start, ra.size, ra.start+ra.size-ra.async, false)
 }
 
 // ahead is called when the reader reaches the marker: the next window is read while he goes on.
@@ -161,7 +166,7 @@ func (as *AddressSpace) ahead(ctx context.Context, ra *Readahead, index uint64) 
 		ra.size = min(2*ra.size, raMax)
 	}
 	ra.async = ra.size
-	as.window(ctx, ra.start, ra.size, ra.start)
+	as.window(ctx, ra.start, ra.size, ra.start, false)
 }
 
 // request looks at a request before it is served: several at the same distance are a strided stream, whose next pieces are
@@ -182,12 +187,12 @@ func (as *AddressSpace) request(ctx context.Context, ra *Readahead, pos int64, n
 		if at < 0 {
 			return
 		}
-		as.window(ctx, uint64(at)>>PageShift, pageEnd(at+int64(n))-uint64(at)>>PageShift, noMark)
+		as.window(ctx, uint64(at)>>PageShift, pageEnd(at+int64(n))-uint64(at)>>PageShift, noMark, false)
 	}
 }
 
 // Readahead reads [pos, pos+n) into the cache without waiting (fadvise WILLNEED).
 func (as *AddressSpace) Readahead(ctx context.Context, pos, n int64) {
 	first := uint64(pos) >> PageShift
-	as.window(ctx, first, min(pageEnd(pos+n)-first, 16*raMax), noMark)
+	as.window(ctx, first, min(pageEnd(pos+n)-first, 16*raMax), noMark, false)
 }
