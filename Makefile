@@ -68,7 +68,7 @@ lint: vet ## gofumpt, go vet, staticcheck
 	@bash scripts/lint.sh $(MODULES)
 
 tidy: ## go mod tidy in each module, one set of versions in the workspace
-	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off $(GO) mod tidy); done
+	@bash scripts/tidy.sh
 	@$(GO) work sync
 
 install: build ## binary, mount helpers, completions, systemd unit

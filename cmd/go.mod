@@ -3,7 +3,7 @@ module github.com/iomapfs/iomapfs/cmd
 go 1.26.0
 
 require (
-	github.com/iomapfs/iomapfs/fstests v0.0.0-00010101000000-000000000000
+	github.com/iomapfs/iomapfs/fstests v0.0.0
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 )
@@ -14,6 +14,8 @@ require (
 	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 )
 
@@ -41,3 +43,7 @@ replace github.com/iomapfs/iomapfs/bufhead => ../bufhead
 replace github.com/iomapfs/iomapfs/fstests => ../fstests
 
 replace github.com/iomapfs/iomapfs/images => ../images
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/iomap => ../iomap

@@ -10,6 +10,11 @@ require (
 )
 
 require (
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
+)
+
+require (
 	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/vfs/fuse v0.0.0
@@ -22,3 +27,7 @@ replace (
 	github.com/iomapfs/iomapfs/vfs => ../vfs
 	github.com/iomapfs/iomapfs/vfs/fuse => ../vfs/fuse
 )
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/iomap => ../iomap

@@ -16,9 +16,6 @@ require (
 
 replace (
 	github.com/iomapfs/iomapfs/bufhead => ../bufhead
-	github.com/iomapfs/iomapfs/fs/ext2 => ../fs/ext2
 	github.com/iomapfs/iomapfs/fstests => ../fstests
-	github.com/iomapfs/iomapfs/iomap => ../iomap
 	github.com/iomapfs/iomapfs/vfs => ../vfs
-	github.com/iomapfs/iomapfs/vfs/fuse => ../vfs/fuse
 )

@@ -46,6 +46,9 @@ var pathOpNames = [NumPathOps]string{"fiemap", "seek", "bmap", "swap", "dio-read
 // String names the operation as options do.
 func (o PathOp) String() string { return pathOpNames[o] }
 
+// PathOpNames lists the operations as options name them.
+func PathOpNames() []string { return append([]string(nil), pathOpNames[:]...) }
+
 // Paths picks the path of each operation.
 type Paths [NumPathOps]Path
 

@@ -9,6 +9,8 @@ require (
 
 require (
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 )
 
@@ -17,3 +19,7 @@ replace (
 	github.com/iomapfs/iomapfs/fs/ext2 => ../ext2
 	github.com/iomapfs/iomapfs/vfs => ../../vfs
 )
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/iomap => ../../iomap

@@ -24,24 +24,16 @@ const (
 	windowMax = 2048
 )
 
-// mayUse reports whether n more blocks may be taken on behalf of ip: the last ones are the superuser's. Who writes is not
-// known when a kernel's cache is written back, so the file's owner counts.
-func (fs *fsys) mayUse(ip *inode, n int64) bool {
-	free := fs.freeBlocks.Load()
-	if free-n >= int64(fs.reserved) {
-		return true
-	}
-	ip.AttrMu.Lock()
-	uid, gid := ip.A.UID, ip.A.GID
-	ip.AttrMu.Unlock()
-	return free >= n && (uid == 0 || uid == fs.opts.ResUID || fs.opts.ResGID != 0 && gid == fs.opts.ResGID)
-}
-
 // allocBlocks takes up to want contiguous blocks, near goal and from ip's window, and marks them in use. Inside a
 // transaction, with ip.mapMu held exclusively. errno.NOSPC when there is none.
 func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, goal disk.FSBlock, want uint32) (disk.FSBlock, uint32, error) {
-	if !fs.mayUse(ip, 1) {
-		return 0, 0, errno.NOSPC
+	if !ip.spending {
+		got := fs.claim(ip, int64(want), 1)
+		if got == 0 {
+			return 0, 0, errno.NOSPC
+		}
+		defer fs.promised.Add(-got) // taken by then, or not wanted
+		want = uint32(got)
 	}
 	r := &ip.resv
 	if r.held && r.next < r.end {

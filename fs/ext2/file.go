@@ -3,50 +3,9 @@ package ext2
 import (
 	"context"
 
-	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
-	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
-
-// tables are the operation tables of a mount, one for each type of file.
-type tables struct {
-	file, dir, symlink, special vfs.InodeOperations
-	fileFop, dirFop             vfs.FileOperations
-	pages                       pagecache.Operations
-}
-
-// makeTables fills the tables. What is common to all types comes first.
-func (fs *fsys) makeTables() {
-	t := &fs.tables
-	t.special = vfs.InodeOperations{SetAttr: fs.setAttr, SetFlags: fs.setFlags, GetXattr: fs.getXattr, ListXattr: fs.listXattr, SetXattr: fs.setXattr}
-	t.file, t.dir, t.symlink = t.special, t.special, t.special
-	t.pages = fs.legacyPages()
-	t.file.Fiemap = func(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo) error {
-		return bufhead.Fiemap(ctx, ip, info, fs.getBlock)
-	}
-	t.file.Bmap = func(ctx context.Context, ip *vfs.Inode, blk uint64) (uint64, error) {
-		return bufhead.Bmap(ctx, ip, blk, fs.getBlock)
-	}
-	t.file.SwapActivate = func(ctx context.Context, ip *vfs.Inode, n uint64, add func(vfs.SwapExtent) error) error {
-		return bufhead.SwapActivate(ctx, ip, n, add, fs.getBlock)
-	}
-	t.fileFop = vfs.FileOperations{
-		Read:  fs.legacyRead,
-		Write: fs.legacyWrite,
-		Seek: func(ctx context.Context, f *vfs.File, pos int64, whence int) (int64, error) {
-			return bufhead.Seek(ctx, f.Inode, pos, whence, fs.getBlock)
-		},
-		Fsync:     fs.fsync,
-		Fallocate: fs.fallocate,
-		Release:   fs.releaseFile,
-		Ioctl:     fs.ioctl,
-	}
-	t.dir.Fiemap = nil
-	fs.nameTables()
-	t.dirFop.Fsync = fs.fsync
-	t.dirFop.Ioctl = fs.ioctl
-}
 
 // releaseFile runs at each close. A writer's window goes with him when he is the last.
 func (fs *fsys) releaseFile(f *vfs.File) {
@@ -131,7 +90,7 @@ func (fs *fsys) preallocate(ctx context.Context, f *vfs.File, pos, end int64) er
 		next := min(int64(uint64(fs.geo.BlockAt(pos))+e.n)<<fs.geo.BlockBits, end)
 		for e.first == 0 && pos < next {
 			k := vfs.Kiocb{File: f, Inode: vi, Pos: pos}
-			m, err := bufhead.Write(ctx, &k, zeros[:min(int64(len(zeros)), next-pos)], fs.getBlock, nil)
+			m, err := fs.tables.bufferedWrite(ctx, &k, zeros[:min(int64(len(zeros)), next-pos)])
 			if err != nil {
 				return err
 			}

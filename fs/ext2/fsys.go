@@ -36,6 +36,7 @@ type fsys struct {
 	tables     tables      // immutable after mount
 
 	freeBlocks, freeInodes, usedDirs atomic.Int64 // sums over the groups
+	promised                         atomic.Int64 // of the free blocks: set aside for data in the cache; see promise.go
 
 	dirs   dirIndexes   // indexes of directories in memory; see dirindex.go
 	shared sharedXattrs // blocks of extended attributes; see xattrblock.go
@@ -53,9 +54,12 @@ type inode struct {
 
 	// mapMu (truncate_mutex) guards the block map: data and what the indirect blocks hold, and the reservation window.
 	// Taken inside a transaction (fsys.begin) and inside folio locks; buffers and allocation groups come after it.
-	mapMu sync.RWMutex
-	data  [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
-	resv  reservation
+	mapMu    sync.RWMutex
+	data     [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
+	resv     reservation
+	prom     promises
+	spending bool          // blocks that are taken now were promised
+	mapSeq   atomic.Uint64 // counts changes of the map but promises made; changed under mapMu, read anywhere
 
 	fileACL  atomic.Uint32 // block of the extended attributes, 0 for none
 	raw      disk.Inode    // what was read from the medium: keeps the fields that we do not change. Guarded by AttrMu

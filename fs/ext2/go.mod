@@ -3,6 +3,8 @@ module github.com/iomapfs/iomapfs/fs/ext2
 go 1.26.0
 
 require (
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0
+	github.com/iomapfs/iomapfs/iomap v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/sys v0.49.0
@@ -16,3 +18,7 @@ require (
 replace github.com/iomapfs/iomapfs/vfs => ../../vfs
 
 replace github.com/iomapfs/iomapfs/bufhead => ../../bufhead
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/iomap => ../../iomap

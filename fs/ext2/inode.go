@@ -115,6 +115,7 @@ func (fs *fsys) evictInode(vi *vfs.Inode) {
 	ip.dropDir()
 	ip.mapMu.Lock()
 	fs.dropWindow(ip)
+	ip.keep(0, 1<<62)
 	ip.mapMu.Unlock()
 	if vi.Nlink() > 0 || fs.sb.ReadOnly() || fs.sb.IsShutdown() {
 		return
@@ -159,11 +160,7 @@ func (ip *inode) setOps() {
 	case vfs.ModeRegular:
 		vi.Op, vi.Fop = &ip.fs.tables.file, &ip.fs.tables.fileFop
 		vi.Pages.SetOps(&ip.fs.tables.pages)
-		order := uint8(0)
-		for uint32(4096)<<order < ip.fs.geo.BlockSize {
-			order++
-		}
-		vi.Pages.SetOrders(order, order)
+		vi.Pages.SetOrders(ip.fs.folioOrders())
 	case vfs.ModeDir:
 		vi.Op, vi.Fop = &ip.fs.tables.dir, &ip.fs.tables.dirFop
 	case vfs.ModeSymlink:

@@ -54,137 +54,53 @@ func (fs *fsys) retryFull(ctx context.Context, f func() error) error {
 	return err
 }
 
-func (fs *fsys) legacyPages() pagecache.Operations {
-	return pagecache.Operations{
-		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return bufhead.ReadFolio(ctx, fo, fs.getBlock) },
-		Readahead: func(ctx context.Context, rac *pagecache.ReadaheadControl) { bufhead.Readahead(ctx, rac, fs.getBlock) },
+// legacyTable fills the tables with the operations on buffer heads.
+func (fs *fsys) legacyTable(t *tables) {
+	t.file.Fiemap = func(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo) error {
+		return bufhead.Fiemap(ctx, ip, info, fs.getBlockFor(vfs.OpFiemap))
+	}
+	t.file.Bmap = func(ctx context.Context, ip *vfs.Inode, blk uint64) (uint64, error) {
+		return bufhead.Bmap(ctx, ip, blk, fs.getBlockFor(vfs.OpBmap))
+	}
+	t.file.SwapActivate = func(ctx context.Context, ip *vfs.Inode, n uint64, add func(vfs.SwapExtent) error) error {
+		return bufhead.SwapActivate(ctx, ip, n, add, fs.getBlockFor(vfs.OpSwap))
+	}
+	t.fileFop.Seek = func(ctx context.Context, f *vfs.File, pos int64, whence int) (int64, error) {
+		return bufhead.Seek(ctx, f.Inode, pos, whence, fs.getBlockFor(vfs.OpSeek))
+	}
+	t.directRead = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return bufhead.Direct(ctx, k, p, false, fs.getBlockFor(vfs.OpDirectRead), bufhead.DirectOptions{})
+	}
+	t.directOver = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return bufhead.Direct(ctx, k, p, true, fs.getBlockFor(vfs.OpDirectWrite), bufhead.DirectOptions{Overwrite: true})
+	}
+	t.directWrite = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return bufhead.Direct(ctx, k, p, true, fs.getBlockFor(vfs.OpDirectWrite), bufhead.DirectOptions{SkipHoles: true})
+	}
+	t.directFill = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return bufhead.Direct(ctx, k, p, true, fs.getBlockFor(vfs.OpDirectWrite), bufhead.DirectOptions{})
+	}
+	t.bufferedWrite = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return bufhead.Write(ctx, k, p, fs.getBlockFor(vfs.OpBufferedWrite), &bufhead.WriteOptions{Failed: fs.cutFailed})
+	}
+	t.truncatePage = func(ctx context.Context, ip *vfs.Inode, pos int64) error {
+		return bufhead.TruncatePage(ctx, ip, pos, fs.getBlockFor(vfs.OpZero))
+	}
+	t.zeroRange = func(ctx context.Context, ip *vfs.Inode, pos, end int64) error {
+		return bufhead.ZeroRange(ctx, ip, pos, end, fs.getBlockFor(vfs.OpZero))
+	}
+	read, write := fs.getBlockFor(vfs.OpBufferedRead), fs.getBlockFor(vfs.OpWriteback)
+	t.pages = pagecache.Operations{
+		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return bufhead.ReadFolio(ctx, fo, read) },
+		Readahead: func(ctx context.Context, rac *pagecache.ReadaheadControl) { bufhead.Readahead(ctx, rac, read) },
 		WritePages: func(ctx context.Context, as *pagecache.AddressSpace, wbc *pagecache.WritebackControl) error {
-			return bufhead.WritePages(ctx, as, wbc, fs.getBlock)
+			return bufhead.WritePages(ctx, as, wbc, write)
 		},
 		DirtyFolio:          bufhead.DirtyFolio,
 		ReleaseFolio:        bufhead.ReleaseFolio,
 		InvalidateFolio:     bufhead.InvalidateFolio,
 		IsPartiallyUptodate: bufhead.IsPartiallyUptodate,
 	}
-}
-
-// From these sizes on, a transfer for a caller with a cache of his own goes around ours.
-const (
-	aroundRead  = 32 << 10
-	aroundWrite = 64 << 10
-)
-
-// legacyRead reads through the cache, or directly under the shared lock.
-func (fs *fsys) legacyRead(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
-	ip := k.Inode
-	if k.Direct || k.CachedAbove && len(p) >= aroundRead && !ip.Pages.HasPages(k.Pos, k.Pos+int64(len(p))) {
-		ip.Rw.RLock()
-		n, err := bufhead.Direct(ctx, k, p, false, fs.getBlock, bufhead.DirectOptions{})
-		ip.Rw.RUnlock()
-		if !errors.Is(err, vfs.ErrNotBlock) {
-			return n, err
-		}
-	}
-	var fl pagecache.ReadFlags
-	if k.NoWait {
-		fl |= pagecache.NoWait
-	}
-	var ra *pagecache.Readahead
-	if f := k.File; f != nil && f.RaMu.TryLock() {
-		defer f.RaMu.Unlock()
-		ra = &f.Ra
-	}
-	n, err := ip.Pages.Read(ctx, ra, p, k.Pos, fl)
-	k.Pos += int64(n)
-	return n, err
-}
-
-// legacyWrite writes through the cache, or directly.
-func (fs *fsys) legacyWrite(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
-	ip := k.Inode
-	if k.Direct && !k.Append {
-		if n, err := fs.directOverwrite(ctx, k, p); n > 0 || err != nil {
-			return n, err
-		}
-	}
-	ip.Rw.Lock()
-	defer ip.Rw.Unlock()
-	if k.Append {
-		k.Pos = ip.Size()
-		if k.Pos >= fs.sb.MaxBytes {
-			return 0, errno.FBIG
-		}
-		p = p[:min(int64(len(p)), fs.sb.MaxBytes-k.Pos)]
-	}
-	fs.needLargeFile(k.Pos + int64(len(p)))
-	ip.TouchNow(true)
-	if size := ip.Size(); k.Pos > size {
-		// The rest of the old last block comes into sight.
-		if err := bufhead.TruncatePage(ctx, ip, size, fs.getBlock); err != nil {
-			return 0, err
-		}
-	}
-	done := 0
-	if n := len(p) &^ (1<<fs.geo.BlockBits - 1); k.CachedAbove && n >= aroundWrite && k.Pos&(1<<fs.geo.BlockBits-1) == 0 {
-		// Whole blocks, and the inode is ours: holes may be filled too, nobody sees the blocks before their data.
-		n, err := bufhead.Direct(ctx, k, p[:n], true, fs.getBlock, bufhead.DirectOptions{})
-		if err != nil && !errors.Is(err, vfs.ErrNotBlock) {
-			fs.cutFailed(ctx, ip, ip.Size())
-			return 0, err
-		}
-		if n == len(p) {
-			return n, nil
-		}
-		done, p = n, p[n:]
-	}
-	if k.Direct {
-		ip.DirectWait()
-		n, err := bufhead.Direct(ctx, k, p, true, fs.getBlock, bufhead.DirectOptions{SkipHoles: true})
-		if err != nil && !errors.Is(err, vfs.ErrNotBlock) {
-			fs.cutFailed(ctx, ip, ip.Size())
-			return 0, err
-		}
-		if n == len(p) {
-			return n, nil
-		}
-		done, p = n, p[n:]
-	}
-	start := k.Pos
-	n, err := bufhead.Write(ctx, k, p, fs.getBlock, &bufhead.WriteOptions{Failed: fs.cutFailed})
-	if k.Direct && n > 0 {
-		// What went through the cache must be on the device, and not in the cache, as if it had not.
-		if werr := ip.Pages.WriteAndWait(ctx, start, start+int64(n)); werr != nil {
-			k.Pos = start
-			n, err = 0, werr
-		}
-		ip.Pages.DropClean(start, start+int64(n))
-	}
-	if done+n > 0 {
-		return done + n, nil
-	}
-	return 0, err
-}
-
-// directOverwrite writes directly over blocks that exist, several writers at once. 0 without error: take the other way.
-func (fs *fsys) directOverwrite(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
-	ip := k.Inode
-	ip.Rw.RLock()
-	defer ip.Rw.RUnlock()
-	if k.Pos+int64(len(p)) > ip.Size() {
-		return 0, nil
-	}
-	e, err := inodeOf(ip).resolve(ctx, fs.geo.BlockAt(k.Pos), 1)
-	if err != nil || e.first == 0 {
-		return 0, err
-	}
-	n, err := bufhead.Direct(ctx, k, p, true, fs.getBlock, bufhead.DirectOptions{Overwrite: true})
-	if errors.Is(err, vfs.ErrNotBlock) {
-		return 0, nil
-	}
-	if n > 0 {
-		ip.TouchNow(true)
-	}
-	return n, err
 }
 
 // cutFailed frees blocks past the end after a write that failed there. Rw held exclusively.

@@ -98,6 +98,11 @@ func (ip *inode) checkRun(e extent) error {
 func (ip *inode) allocate(ctx context.Context, fb disk.FileBlock, limit uint64) (extent, error) {
 	ip.mapMu.Lock()
 	defer ip.mapMu.Unlock()
+	return ip.allocateLocked(ctx, fb, limit)
+}
+
+// allocateLocked is allocate under mapMu.
+func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit uint64) (extent, error) {
 	e, level, err := ip.walk(ctx, fb, limit)
 	if err != nil || e.first != 0 {
 		return e, err
@@ -182,6 +187,8 @@ func (ip *inode) allocate(ctx context.Context, fb disk.FileBlock, limit uint64) 
 		fs.dirtyBuffer(at, kindMap)
 	}
 	ip.AddBlocks((int64(n) + int64(missing)) * int64(g.BlockSize/disk.SectorSize))
+	ip.keep(fb, uint64(n))
+	ip.mapSeq.Add(1)
 	fs.dirtyInode(ip)
 	return extent{first: first, n: uint64(n), isNew: true, boundary: n == path.Left}, nil
 }

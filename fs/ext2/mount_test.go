@@ -315,23 +315,26 @@ func TestMountWords(t *testing.T) {
 	img := nameImage(t, "8M", "-b", "1024")
 	for _, w := range []string{"errors=continue", "errors=remount-ro", "errors=panic", "acl", "noacl", "user_xattr", "nouser_xattr", "minixdf",
 		"bsddf", "grpid", "nogrpid", "resuid=5", "resgid=5", "discard", "nodiscard", "nouid32", "xattrshare", "commit=1", "barrier", "nobarrier",
-		"resv", "noresv", "reservation", "noreservation", "orlov", "oldalloc", "path=legacy", "legacy=fiemap+seek", "norecovery", "noload"} {
+		"resv", "noresv", "reservation", "noreservation", "orlov", "oldalloc", "path=legacy", "legacy=fiemap+seek", "path=bridge", "bridge=fiemap+dio-read", "norecovery", "noload"} {
 		sb, _, err := tryMount(t, img, vfs.MountOptions{Words: []string{w}})
 		require.NoError(t, err, w)
 		require.NoError(t, sb.Unmount(tctx))
 	}
 	for w, says := range map[string]string{
 		"nouser_xatr": `"nouser_xattr"`, "discrd": `"discard"`, "erors=continue": `"errors"`, "errors=never": "remount-ro", "commit=soon": "number",
-		"path=iomap": "only the legacy path", "iomap=seek": "only the legacy path", "bridge=fiemap": "only the legacy path", "path=x": "legacy, bridge and iomap",
+		"path=x":    "legacy, bridge and iomap",
 		"resuid=-1": "number", "sb=x": "number",
 	} {
 		_, _, err := tryMount(t, img, vfs.MountOptions{Words: []string{w}})
 		require.ErrorIs(t, err, errno.INVAL, w)
 		require.ErrorContains(t, err, says, w)
 	}
-	paths := vfs.AllPaths(vfs.Iomap)
-	_, _, err := tryMount(t, img, vfs.MountOptions{Paths: &paths})
-	require.ErrorContains(t, err, "only the legacy path")
+	paths := vfs.AllPaths(vfs.Legacy)
+	paths[vfs.OpFiemap] = vfs.Bridge
+	sb, _, err := tryMount(t, img, vfs.MountOptions{Paths: &paths})
+	require.NoError(t, err)
+	require.Equal(t, paths, sb.Paths)
+	require.NoError(t, sb.Unmount(tctx))
 }
 
 // With sb=N the copies of superblock and descriptors serve when the first ones are gone.

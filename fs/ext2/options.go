@@ -48,7 +48,8 @@ var help = []vfs.OptionHelp{
 	{Word: "barrier, nobarrier", Text: "flush the device between the phases of metadata writeback (on)"},
 	{Word: "resv, noresv, reservation, noreservation", Text: "keep files that are written at once apart (on)"},
 	{Word: "orlov, oldalloc", Text: "spread directories over the groups (orlov)"},
-	{Word: "path=legacy", Text: "the path of all operations; this release has the legacy one"},
+	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations"},
+	{Word: "legacy=OP+OP, bridge=…, iomap=…", Text: "the path of single operations: " + strings.Join(vfs.PathOpNames(), ", ")},
 }
 
 // parseOptions reads the words. A word that is not known is refused with the nearest one that is.
@@ -58,13 +59,9 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 	o.GrpID = super.DefaultMountOpts&disk.DefMountBSDGroups != 0
 	o.Commit, o.Reserve = 5*time.Second, true
 	for _, w := range words {
-		if ok, err := o.Paths.Set(w); ok {
-			if err == nil {
-				err = checkPaths(w, o.Paths)
-			}
-			if err != nil {
-				return err
-			}
+		if ok, err := o.Paths.Set(w); err != nil {
+			return err
+		} else if ok {
 			continue
 		}
 		key, val, _ := strings.Cut(w, "=")
@@ -130,14 +127,6 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkPaths refuses paths that are not there. what is the word that asked for them.
-func checkPaths(what string, p vfs.Paths) error {
-	if p != vfs.AllPaths(vfs.Legacy) {
-		return fmt.Errorf("option %q: ext2 has only the legacy path in this release: %w", what, errno.INVAL)
 	}
 	return nil
 }

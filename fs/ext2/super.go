@@ -85,9 +85,9 @@ func mount(ctx context.Context, dev block.Device, mo *vfs.MountOptions) (*vfs.Su
 	}
 	if mo.Paths != nil {
 		fs.opts.Paths = *mo.Paths
-		if err := checkPaths(mo.Paths.String(), *mo.Paths); err != nil {
-			return nil, err
-		}
+	}
+	if err := checkPaths(fs.opts.Paths); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	sb := vfs.NewSuperBlock(Type, dev, mo)
 	fs.sb, fs.super = sb, super
@@ -336,7 +336,7 @@ func (fs *fsys) statFS() (vfs.StatFS, error) {
 	if !fs.opts.MinixDF {
 		st.Blocks -= uint64(fs.overhead)
 	}
-	st.Free = uint64(max(fs.freeBlocks.Load()+fs.pendingFree(), 0))
+	st.Free = uint64(max(fs.freeBlocks.Load()+fs.pendingFree()-fs.promised.Load(), 0))
 	st.Avail = st.Free - min(st.Free, uint64(fs.reserved))
 	st.FilesFree = uint64(max(fs.freeInodes.Load(), 0))
 	return st, nil

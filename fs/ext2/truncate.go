@@ -3,7 +3,6 @@ package ext2
 import (
 	"context"
 
-	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/vfs"
 )
@@ -15,7 +14,7 @@ func (ip *inode) setSize(ctx context.Context, size int64) error {
 	if size >= old {
 		if size > old {
 			// What lies behind the old end in its block must be zeros when it comes into sight.
-			if err := bufhead.TruncatePage(ctx, ip.Inode, old, ip.fs.getBlock); err != nil {
+			if err := ip.fs.tables.truncatePage(ctx, ip.Inode, old); err != nil {
 				return err
 			}
 			ip.fs.needLargeFile(size)
@@ -25,7 +24,7 @@ func (ip *inode) setSize(ctx context.Context, size int64) error {
 		}
 		return nil
 	}
-	if err := bufhead.TruncatePage(ctx, ip.Inode, size, ip.fs.getBlock); err != nil {
+	if err := ip.fs.tables.truncatePage(ctx, ip.Inode, size); err != nil {
 		return err
 	}
 	ip.Pages.InvalidateLock.Lock()
@@ -46,6 +45,10 @@ func (ip *inode) freeFrom(ctx context.Context, from disk.FileBlock) error {
 // freeRange frees file blocks [from, to).
 func (ip *inode) freeRange(ctx context.Context, from, to disk.FileBlock) error {
 	fs, g := ip.fs, ip.fs.geo
+	ip.mapMu.Lock()
+	ip.keep(from, uint64(to-from))
+	ip.mapSeq.Add(1)
+	ip.mapMu.Unlock()
 	for entry := 0; entry < disk.NBlocks; {
 		next := entry + 1
 		if entry < disk.NDirect {
@@ -70,6 +73,7 @@ func (ip *inode) freeRange(ctx context.Context, from, to disk.FileBlock) error {
 				ip.data[i] = 0
 			}
 			f.flush()
+			ip.mapSeq.Add(1)
 			fs.dirtyInode(ip)
 		}
 		ip.mapMu.Unlock()
@@ -172,15 +176,15 @@ func (ip *inode) punch(ctx context.Context, pos, end int64) error {
 	bs := int64(ip.fs.geo.BlockSize)
 	first, last := (pos+bs-1)&^(bs-1), end&^(bs-1)
 	if first > last {
-		return bufhead.ZeroRange(ctx, ip.Inode, pos, end, ip.fs.getBlock)
+		return ip.fs.tables.zeroRange(ctx, ip.Inode, pos, end)
 	}
 	if pos < first {
-		if err := bufhead.ZeroRange(ctx, ip.Inode, pos, first, ip.fs.getBlock); err != nil {
+		if err := ip.fs.tables.zeroRange(ctx, ip.Inode, pos, first); err != nil {
 			return err
 		}
 	}
 	if last < end {
-		if err := bufhead.ZeroRange(ctx, ip.Inode, last, end, ip.fs.getBlock); err != nil {
+		if err := ip.fs.tables.zeroRange(ctx, ip.Inode, last, end); err != nil {
 			return err
 		}
 	}

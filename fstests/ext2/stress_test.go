@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,16 +60,18 @@ func TestModel(t *testing.T) {
 		name, size string
 		mke2fs     []string
 		cache      int64
+		words      string
 	}{
-		{"1k", "48M", []string{"-b", "1024"}, 4 << 20},
-		{"2k", "48M", []string{"-b", "2048"}, 4 << 20},
-		{"4k", "64M", []string{"-b", "4096"}, 16 << 20},
-		{"4k-128", "64M", []string{"-b", "4096", "-I", "128", "-O", "^filetype,^dir_index"}, 4 << 20},
-		{"1k-rev0", "32M", []string{"-b", "1024", "-r", "0"}, 4 << 20},
+		{"1k", "48M", []string{"-b", "1024"}, 4 << 20, ""},
+		{"2k", "48M", []string{"-b", "2048"}, 4 << 20, ""},
+		{"4k", "64M", []string{"-b", "4096"}, 16 << 20, ""},
+		{"4k-128", "64M", []string{"-b", "4096", "-I", "128", "-O", "^filetype,^dir_index"}, 4 << 20, ""},
+		{"1k-bridge", "48M", []string{"-b", "1024"}, 4 << 20, "path=bridge"},
+		{"1k-rev0", "32M", []string{"-b", "1024", "-r", "0"}, 4 << 20, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			img := oracle.Mke2fs(t, c.size, c.mke2fs...)
-			sb := open(t, img, vfs.MountOptions{CacheBytes: c.cache, Words: []string{"commit=1"}})
+			sb := open(t, img, vfs.MountOptions{CacheBytes: c.cache, Words: append(strings.Fields(c.words), "commit=1")})
 			m := model.New(true)
 			s := seed(t)
 			t.Logf("seed %d", s)

@@ -15,4 +15,4 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
 
-replace github.com/iomapfs/iomapfs/vfs => ../
+replace github.com/iomapfs/iomapfs/vfs => ./..
