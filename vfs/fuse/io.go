@@ -87,11 +87,30 @@ func (fs *rawFS) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (go
 	k.Direct = vfs.OpenFlags(in.Flags)&vfs.ODirect != 0
 	k.CachedAbove = !k.Direct
 	n, err := k.Read(request{cancel}, buf)
+	if err == nil && n < len(buf) && k.Direct && fs.writtenAbove(f.Inode) {
+		// The end we know may be before the one that the kernel knows.
+		k.Pos = int64(in.Offset)
+		n, err = k.Read(request{cancel}, buf)
+	}
 	if err != nil {
 		return nil, fs.status(err)
 	}
 	return gofuse.ReadResultData(buf[:n]), gofuse.OK
 }
+
+// writtenAbove has the kernel write back what it holds of ip, where it can hold anything: as long as a file is open for
+// writing (each close writes back). The kernel does so itself only for the range that an operation names, and not at all
+// for SEEK_HOLE and SEEK_DATA; of a size that it has not told us, we know nothing. It reports whether something was asked.
+func (fs *rawFS) writtenAbove(ip *vfs.Inode) bool {
+	if fs.o.NoWritebackCache || ip.Writers() == 0 || fs.kernel == nil {
+		return false
+	}
+	fs.kernel.InodeNotify(fs.nodes.id(ip.Ino()), 0, 0) // fails when the kernel has forgotten it, and all it held
+	return true
+}
+
+// writeKillPriv (FUSE_WRITE_KILL_SUIDGID) marks a write by somebody without the privilege to keep set-id bits.
+const writeKillPriv = 1 << 2
 
 // Write writes. What comes from the kernel's cache was paid for by whoever dirtied it there: no privileges to drop.
 func (fs *rawFS) Write(cancel <-chan struct{}, in *gofuse.WriteIn, data []byte) (uint32, gofuse.Status) {
@@ -102,6 +121,11 @@ func (fs *rawFS) Write(cancel <-chan struct{}, in *gofuse.WriteIn, data []byte) 
 	k := f.Kiocb(int64(in.Offset))
 	k.Direct = vfs.OpenFlags(in.Flags)&vfs.ODirect != 0
 	k.CachedAbove = !k.Direct
+	if in.WriteFlags&writeKillPriv != 0 && f.Inode.Mode()&(vfs.ModeSetUID|vfs.ModeSetGID) != 0 {
+		if err := f.Inode.SetAttr(request{cancel}, cred(&in.InHeader, 0), &vfs.SetAttr{Valid: vfs.KillSUID, File: f}); err != nil {
+			return 0, fs.status(err)
+		}
+	}
 	n, err := k.Write(request{cancel}, data)
 	return uint32(n), fs.status(err)
 }
@@ -133,6 +157,7 @@ func (fs *rawFS) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.L
 	if f == nil {
 		return gofuse.EBADF
 	}
+	fs.writtenAbove(f.Inode)
 	pos, err := f.Seek(request{cancel}, int64(in.Offset), int(in.Whence))
 	out.Offset = uint64(pos)
 	return fs.status(err)
@@ -144,7 +169,15 @@ func (fs *rawFS) CopyFileRange(cancel <-chan struct{}, in *gofuse.CopyFileRangeI
 	if src == nil || dst == nil {
 		return 0, gofuse.EBADF
 	}
-	n, err := vfs.CopyRange(request{cancel}, src, int64(in.OffIn), dst, int64(in.OffOut), int64(min(in.Len, 1<<30)))
+	want := int64(min(in.Len, 1<<30))
+	n, err := vfs.CopyRange(request{cancel}, src, int64(in.OffIn), dst, int64(in.OffOut), want)
+	if err == nil && n < want && fs.writtenAbove(src.Inode) {
+		var m int64
+		m, err = vfs.CopyRange(request{cancel}, src, int64(in.OffIn)+n, dst, int64(in.OffOut)+n, want-n)
+		if n += m; n > 0 {
+			err = nil
+		}
+	}
 	return uint32(n), fs.status(err)
 }
 

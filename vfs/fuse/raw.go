@@ -22,6 +22,7 @@ type rawFS struct {
 	log                  *slog.Logger
 	nodes                nodeTable
 	files                fileTable
+	kernel               *gofuse.Server // to tell the kernel; set before the first operation
 }
 
 func newRawFS(sb *vfs.SuperBlock, o Options) *rawFS {
@@ -188,15 +189,26 @@ func (fs *rawFS) SetAttr(cancel <-chan struct{}, in *gofuse.SetAttrIn, out *gofu
 	if ip == nil {
 		return stale
 	}
-	a := vfs.SetAttr{Mode: in.Mode & vfs.ModePerm, UID: in.Uid, GID: in.Gid, Size: int64(in.Size),
+	a := vfs.SetAttr{
+		Mode: in.Mode & vfs.ModePerm, UID: in.Uid, GID: in.Gid, Size: int64(in.Size),
 		Atime: vfs.Time{Sec: int64(in.Atime), Nsec: in.Atimensec}, Mtime: vfs.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec},
-		Ctime: vfs.Time{Sec: int64(in.Ctime), Nsec: in.Ctimensec}}
+		Ctime: vfs.Time{Sec: int64(in.Ctime), Nsec: in.Ctimensec},
+	}
 	for _, m := range [...]struct {
 		fuse uint32
 		vfs  vfs.SetValid
-	}{{gofuse.FATTR_MODE, vfs.SetMode}, {gofuse.FATTR_UID, vfs.SetUID}, {gofuse.FATTR_GID, vfs.SetGID}, {gofuse.FATTR_SIZE, vfs.SetSize},
-		{gofuse.FATTR_ATIME, vfs.SetAtime}, {gofuse.FATTR_MTIME, vfs.SetMtime}, {gofuse.FATTR_ATIME_NOW, vfs.SetAtimeNow},
-		{gofuse.FATTR_MTIME_NOW, vfs.SetMtimeNow}, {gofuse.FATTR_CTIME, vfs.SetCtime}, {gofuse.FATTR_KILL_SUIDGID, vfs.KillSUID}} {
+	}{
+		{gofuse.FATTR_MODE, vfs.SetMode},
+		{gofuse.FATTR_UID, vfs.SetUID},
+		{gofuse.FATTR_GID, vfs.SetGID},
+		{gofuse.FATTR_SIZE, vfs.SetSize},
+		{gofuse.FATTR_ATIME, vfs.SetAtime},
+		{gofuse.FATTR_MTIME, vfs.SetMtime},
+		{gofuse.FATTR_ATIME_NOW, vfs.SetAtimeNow},
+		{gofuse.FATTR_MTIME_NOW, vfs.SetMtimeNow},
+		{gofuse.FATTR_CTIME, vfs.SetCtime},
+		{gofuse.FATTR_KILL_SUIDGID, vfs.KillSUID},
+	} {
 		if in.Valid&m.fuse != 0 {
 			a.Valid |= m.vfs
 		}
@@ -227,7 +239,7 @@ func (fs *rawFS) StatFs(_ <-chan struct{}, _ *gofuse.InHeader, out *gofuse.Statf
 func (fs *rawFS) Access(<-chan struct{}, *gofuse.AccessIn) gofuse.Status { return gofuse.ENOSYS }
 
 // Init is called when the kernel agreed on the protocol.
-func (fs *rawFS) Init(*gofuse.Server) {}
+func (fs *rawFS) Init(k *gofuse.Server) { fs.kernel = k }
 
 // OnUnmount is called when the connection ended.
 func (fs *rawFS) OnUnmount() {}

@@ -91,8 +91,9 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 		MaxReadAhead:  1 << 20,
 		MaxBackground: 64,
 		EnableAcl:     true,
-		// The umask is applied here: a default ACL overrides it.
-		ExtraCapabilities: gofuse.CAP_DONT_MASK,
+		// The umask is applied here: a default ACL overrides it. Direct reads see what is dirty in the kernel's cache, and
+		// files opened with O_DIRECT can be mapped. Set-id bits are dropped here, which spares a question a write.
+		ExtraCapabilities: gofuse.CAP_DONT_MASK | gofuse.CAP_DIRECT_IO_ALLOW_MMAP | gofuse.CAP_ASYNC_DIO | gofuse.CAP_HANDLE_KILLPRIV_V2,
 		DisableSplice:     true,
 		Debug:             o.Debug,
 		Options:           append([]string{"default_permissions"}, o.KernelOptions...),

@@ -95,8 +95,16 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		is   error
-	}{{"none", fs.ErrNotExist}, {"nowhere", fs.ErrNotExist}, {"hello/x", fs.ErrNotExist}, {"/hello", fs.ErrInvalid}, {"dir/../hello", fs.ErrInvalid},
-		{"", fs.ErrInvalid}, {"dir/", fs.ErrInvalid}, {"around", errno.LOOP}} {
+	}{
+		{"none", fs.ErrNotExist},
+		{"nowhere", fs.ErrNotExist},
+		{"hello/x", fs.ErrNotExist},
+		{"/hello", fs.ErrInvalid},
+		{"dir/../hello", fs.ErrInvalid},
+		{"", fs.ErrInvalid},
+		{"dir/", fs.ErrInvalid},
+		{"around", errno.LOOP},
+	} {
 		_, err := fsys.Open(c.name)
 		require.ErrorIs(t, err, c.is, c.name)
 		var pe *fs.PathError

@@ -59,7 +59,6 @@ func (fs *FS) write(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
 		k.Pos += int64(m)
 	}
 	ip.SetSize(max(ip.Size(), k.Pos))
-	ip.KillPrivs()
 	ip.TouchNow(true)
 	return len(p), nil
 }
