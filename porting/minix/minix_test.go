@@ -19,14 +19,15 @@ import (
 	"github.com/iomapfs/iomapfs/fstests/oracle"
 	"github.com/iomapfs/iomapfs/fstests/target"
 	"github.com/iomapfs/iomapfs/porting/minix"
+	"github.com/iomapfs/iomapfs/porting/minix/mkfs"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 )
 
 var versions = []struct{ name, flags string }{{"v1", "-1 -n 14"}, {"v1-30", "-1 -n 30"}, {"v2", "-2 -n 30"}, {"v3", "-3"}}
 
-// mkfs makes an image with the system's mkfs.minix.
-func mkfs(t *testing.T, flags string, mib int64) string {
+// image makes one with the system's mkfs.minix.
+func image(t *testing.T, flags string, mib int64) string {
 	t.Helper()
 	oracle.Need(t, "mkfs.minix", "fsck.minix")
 	img := filepath.Join(t.TempDir(), "minix.img")
@@ -69,7 +70,7 @@ func seed(t *testing.T) uint64 {
 func TestModel(t *testing.T) {
 	for _, v := range versions {
 		t.Run(v.name, func(t *testing.T) {
-			img := mkfs(t, v.flags, 60)
+			img := image(t, v.flags, 60)
 			sb := mount(t, img)
 			m := model.New(false)
 			err := fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 4000, MaxFile: 1 << 20, NoXattr: true, NoPunch: true, NoZero: true, NameMax: sb.NameMax, Small: true}, m, &target.Super{SB: sb, Label: "minix"})
@@ -147,7 +148,7 @@ func TestKernelReads(t *testing.T) {
 	var images []string
 	var want []string
 	for _, v := range versions {
-		img := mkfs(t, v.flags, 60)
+		img := image(t, v.flags, 60)
 		sb := mount(t, img)
 		require.NoError(t, fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 1500, NoXattr: true, NoPunch: true, NoZero: true, NameMax: sb.NameMax, Small: true},
 			&target.Super{SB: sb, Label: "minix"}))
@@ -157,5 +158,27 @@ func TestKernelReads(t *testing.T) {
 	}
 	for i, got := range oracle.UMLTrees(t, "minix", images...) {
 		require.Equal(t, want[i], got, versions[i].name)
+	}
+}
+
+// What our mkfs makes, fsck.minix accepts, and our own mount.
+func TestMkfs(t *testing.T) {
+	for _, o := range []mkfs.Options{{}, {Version: 1}, {Version: 1, NameMax: 14}, {Version: 2, NameMax: 14}, {Version: 2}, {Inodes: 40}} {
+		for _, kib := range []int64{100, 8 << 10, 70 << 10} {
+			img := filepath.Join(t.TempDir(), "minix.img")
+			require.NoError(t, os.WriteFile(img, nil, 0o600))
+			require.NoError(t, os.Truncate(img, kib<<10))
+			dev, err := file.Open(img, file.Options{})
+			require.NoError(t, err)
+			require.NoError(t, mkfs.Format(dev, o))
+			require.NoError(t, dev.Close())
+			fsck(t, img)
+			sb := mount(t, img)
+			f, err := sb.Root.Create(context.Background(), vfs.Root, "f", 0o644)
+			require.NoError(t, err)
+			f.Put()
+			require.NoError(t, sb.Unmount(context.Background()))
+			fsck(t, img)
+		}
 	}
 }
