@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/iomapfs/iomapfs/fstests v0.0.0
+	github.com/iomapfs/iomapfs/porting v0.0.0
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 )
@@ -47,3 +48,5 @@ replace github.com/iomapfs/iomapfs/images => ../images
 replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
 
 replace github.com/iomapfs/iomapfs/iomap => ../iomap
+
+replace github.com/iomapfs/iomapfs/porting => ../porting

@@ -24,6 +24,8 @@ type FileSystem struct {
 	Mount func(ctx context.Context, dev block.Device, opts *MountOptions) (*SuperBlock, error)
 	// Help lists the filesystem's own mount words, for --help.
 	Help []OptionHelp
+	// Sides lists the paths that can serve an operation. Nil: the legacy one.
+	Sides func(op PathOp) []Path
 }
 
 // Probe is what blkid would say of a device.

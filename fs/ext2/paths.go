@@ -86,3 +86,11 @@ func (fs *fsys) folioOrders() (lo, hi uint8) {
 	}
 	return lo, lo
 }
+
+// sides is FileSystem.Sides.
+func sides(op vfs.PathOp) []vfs.Path {
+	if op == vfs.OpDir {
+		return []vfs.Path{vfs.Legacy} // blocks of directories are metadata: through the buffer cache on every path
+	}
+	return []vfs.Path{vfs.Legacy, vfs.Bridge}
+}

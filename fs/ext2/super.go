@@ -18,7 +18,7 @@ var Type = &vfs.FileSystem{Name: "ext2", Help: help}
 
 func init() {
 	// Set here since Mount refers to Type.
-	Type.Probe, Type.Mount = probe, mount
+	Type.Probe, Type.Mount, Type.Sides = probe, mount, sides
 }
 
 const superOffset = 1024

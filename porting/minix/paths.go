@@ -3,6 +3,7 @@ package minix
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
@@ -38,10 +39,9 @@ func (fs *fsys) makeTables() {
 
 // mountPaths works out the path of each operation from the mount's words.
 func mountPaths(opts *vfs.MountOptions) (vfs.Paths, error) {
-	ported := map[vfs.PathOp]bool{}
 	var p vfs.Paths
 	for _, op := range Ported {
-		ported[op], p[op] = true, vfs.Iomap
+		p[op] = vfs.Iomap
 	}
 	if opts.Paths != nil {
 		p = *opts.Paths
@@ -56,9 +56,17 @@ func mountPaths(opts *vfs.MountOptions) (vfs.Paths, error) {
 		}
 	}
 	for op, path := range p {
-		if path != vfs.Legacy && !ported[vfs.PathOp(op)] {
+		if !slices.Contains(sides(vfs.PathOp(op)), path) {
 			return p, fmt.Errorf("%s has no %s side yet: %w", vfs.PathOp(op), path, errno.INVAL)
 		}
 	}
 	return p, nil
+}
+
+// sides is FileSystem.Sides.
+func sides(op vfs.PathOp) []vfs.Path {
+	if slices.Contains(Ported, op) {
+		return []vfs.Path{vfs.Legacy, vfs.Iomap}
+	}
+	return []vfs.Path{vfs.Legacy}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Type is the filesystem, for mounting and probing.
-var Type = &vfs.FileSystem{Name: "minix", Probe: probe}
+var Type = &vfs.FileSystem{Name: "minix", Probe: probe, Sides: sides}
 
 func init() { Type.Mount = mount } // which gives each mount its type
 
