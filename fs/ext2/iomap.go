@@ -104,4 +104,31 @@ func (fs *fsys) bridged(ctx context.Context, vi *vfs.Inode, iblock uint64, bh *b
 }
 
 // iomapTable puts the iomap side of each operation that the paths name in the tables.
-func (fs *fsys) iomapTable(*tables) {}
+func (fs *fsys) iomapTable(t *tables) {
+	if fs.on(vfs.OpFiemap, vfs.Iomap) {
+		t.file.Fiemap = func(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo) error {
+			return iomap.Fiemap(ctx, ip, info, readOps)
+		}
+	}
+	if fs.on(vfs.OpSeek, vfs.Iomap) {
+		t.fileFop.Seek = func(ctx context.Context, f *vfs.File, pos int64, whence int) (int64, error) {
+			return iomap.Seek(ctx, f.Inode, pos, whence, readOps)
+		}
+	}
+	if fs.on(vfs.OpBmap, vfs.Iomap) {
+		t.file.Bmap = func(ctx context.Context, ip *vfs.Inode, blk uint64) (uint64, error) {
+			return iomap.Bmap(ctx, ip, blk, readOps)
+		}
+	}
+	if fs.on(vfs.OpSwap, vfs.Iomap) {
+		t.file.SwapActivate = func(ctx context.Context, ip *vfs.Inode, n uint64, add func(vfs.SwapExtent) error) error {
+			return iomap.SwapActivate(ctx, ip, n, add, readOps)
+		}
+	}
+	if fs.on(vfs.OpDir, vfs.Iomap) {
+		t.metaBlock = func(ctx context.Context, ip *inode, fb disk.FileBlock) (disk.FSBlock, error) {
+			n, err := iomap.Bmap(ctx, ip.Inode, uint64(fb), readOps)
+			return disk.FSBlock(n), err
+		}
+	}
+}

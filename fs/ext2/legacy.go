@@ -89,6 +89,17 @@ func (fs *fsys) legacyTable(t *tables) {
 	t.zeroRange = func(ctx context.Context, ip *vfs.Inode, pos, end int64) error {
 		return bufhead.ZeroRange(ctx, ip, pos, end, fs.getBlockFor(vfs.OpZero))
 	}
+	t.metaBlock = func(ctx context.Context, ip *inode, fb disk.FileBlock) (disk.FSBlock, error) {
+		e, err := ip.resolve(ctx, fb, 1) // what get_block says too
+		return e.first, err
+	}
+	if fs.on(vfs.OpDir, vfs.Bridge) {
+		t.metaBlock = func(ctx context.Context, ip *inode, fb disk.FileBlock) (disk.FSBlock, error) {
+			bh := bufhead.BufferHead{Size: int(fs.geo.BlockSize)}
+			err := fs.bridged(ctx, ip.Inode, uint64(fb), &bh, false)
+			return disk.FSBlock(bh.Block), err
+		}
+	}
 	read, write := fs.getBlockFor(vfs.OpBufferedRead), fs.getBlockFor(vfs.OpWriteback)
 	t.pages = pagecache.Operations{
 		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return bufhead.ReadFolio(ctx, fo, read) },

@@ -208,11 +208,11 @@ func (ip *inode) goal(ctx context.Context, fb disk.FileBlock) disk.FSBlock {
 
 // readBlock gives metadata block n of a directory or slow symbolic link, referenced; nil for a hole.
 func (ip *inode) readBlock(ctx context.Context, n disk.FileBlock) (*bufhead.BufferHead, error) {
-	e, err := ip.resolve(ctx, n, 1)
-	if err != nil || e.first == 0 {
+	first, err := ip.fs.tables.metaBlock(ctx, ip, n)
+	if err != nil || first == 0 {
 		return nil, err
 	}
-	bh, err := ip.fs.bd.Bread(ctx, uint64(e.first))
+	bh, err := ip.fs.bd.Bread(ctx, uint64(first))
 	if err != nil {
 		return nil, fmt.Errorf("inode %d: block %d: %w", ip.Ino(), n, err)
 	}

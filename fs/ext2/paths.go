@@ -3,8 +3,10 @@ package ext2
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/iomapfs/iomapfs/bufhead"
+	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
@@ -31,6 +33,9 @@ type tables struct {
 	truncatePage func(ctx context.Context, ip *vfs.Inode, pos int64) error
 	// Zeroes what is mapped of [pos, end) through the cache; ip.Rw and the invalidate lock are held exclusively.
 	zeroRange func(ctx context.Context, ip *vfs.Inode, pos, end int64) error
+	// Says where a block of a directory or symbolic link lies, 0 for a hole. What it holds is metadata, and is read through the
+	// buffer cache on every path.
+	metaBlock func(ctx context.Context, ip *inode, fb disk.FileBlock) (disk.FSBlock, error)
 }
 
 // cacheOps are the operations that share a folio's private slot, and so their path.
@@ -39,8 +44,8 @@ var cacheOps = []vfs.PathOp{vfs.OpBufferedRead, vfs.OpBufferedWrite, vfs.OpWrite
 // checkPaths refuses mixtures that cannot work.
 func checkPaths(p vfs.Paths) error {
 	for op, path := range p {
-		if path == vfs.Iomap {
-			return fmt.Errorf("%s=%s: not in this release: %w", path, vfs.PathOp(op), errno.INVAL)
+		if op := vfs.PathOp(op); !slices.Contains(sides(op), path) {
+			return fmt.Errorf("%s=%s: ext2 has only the paths %v for it: %w", path, op, sides(op), errno.INVAL)
 		}
 	}
 	for _, op := range cacheOps[1:] {
@@ -89,8 +94,8 @@ func (fs *fsys) folioOrders() (lo, hi uint8) {
 
 // sides is FileSystem.Sides.
 func sides(op vfs.PathOp) []vfs.Path {
-	if op == vfs.OpDir {
-		return []vfs.Path{vfs.Legacy} // blocks of directories are metadata: through the buffer cache on every path
+	if op <= vfs.OpSwap || op == vfs.OpDir {
+		return []vfs.Path{vfs.Legacy, vfs.Bridge, vfs.Iomap}
 	}
 	return []vfs.Path{vfs.Legacy, vfs.Bridge}
 }
