@@ -168,8 +168,10 @@ func FuzzTable(f *testing.F) {
 }
 
 func TestParse(t *testing.T) {
-	for spec, ok := range map[string]bool{"a": true, "a@1": true, "a@UUID=x": true, "a@offset=1k": true, "a@0": false, "a@-1": false,
-		"a@size=9999999999T": false, "a@what=1": false, "a@": false} {
+	for spec, ok := range map[string]bool{
+		"a": true, "a@1": true, "a@UUID=x": true, "a@offset=1k": true, "a@0": false, "a@-1": false,
+		"a@size=9999999999T": false, "a@what=1": false, "a@": false,
+	} {
 		_, err := Parse(spec)
 		require.Equal(t, ok, err == nil, spec)
 	}

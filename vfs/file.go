@@ -194,14 +194,14 @@ func (ip *Inode) KillPrivs() {
 	}
 }
 
-// touchAtime follows relatime: the access time moves when it is older than a change, or than a day.
+// touchAtime follows relatime: the access time moves when it is older than a change, or than a day; with StrictAtime always.
 func (ip *Inode) touchAtime() {
 	if ip.sb.ReadOnly() {
 		return
 	}
 	ip.AttrMu.Lock()
 	a := &ip.A
-	stale := !a.Mtime.Before(a.Atime) || !a.Ctime.Before(a.Atime)
+	stale := ip.sb.StrictAtime || !a.Mtime.Before(a.Atime) || !a.Ctime.Before(a.Atime)
 	if !stale || a.Flags&FlagNoAtime != 0 {
 		now := Time{}
 		if a.Flags&FlagNoAtime == 0 {
@@ -323,7 +323,7 @@ func (f *File) ReadDir(ctx context.Context, pos int64, emit func(*DirEntry) bool
 	ip.Rw.RLock()
 	err := ip.Fop.ReadDir(ctx, f, pos, emit)
 	ip.Rw.RUnlock()
-	if err == nil && !ip.sb.NoAtime {
+	if err == nil && !ip.sb.NoAtime && !ip.sb.NoDirAtime {
 		ip.touchAtime()
 	}
 	return err

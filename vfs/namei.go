@@ -71,9 +71,9 @@ func (dir *Inode) change(name string, op bool, f func() error) error {
 	return f()
 }
 
-// sync follows a change of dir when the directory asks for synchronous changes (chattr +D, +S).
+// syncDir follows a change of dir when the directory (chattr +D, +S) or the mount (DirSync) asks for synchronous changes.
 func (dir *Inode) syncDir(ctx context.Context, err error) error {
-	if err != nil || dir.Flags()&(FlagDirSync|FlagSync) == 0 || dir.sb.Op.Sync == nil {
+	if err != nil || !dir.sb.DirSync && dir.Flags()&(FlagDirSync|FlagSync) == 0 || dir.sb.Op.Sync == nil {
 		return err
 	}
 	return dir.sb.Op.Sync(ctx, true)

@@ -43,14 +43,17 @@ type MountOptions struct {
 	ReadOnly bool
 	Words    []string // words of -o that the caller did not take itself; a filesystem refuses what it does not know
 	// Cache to use; nil makes one of CacheBytes (0: pagecache.DefaultLimit) that belongs to the mount.
-	Cache      *pagecache.Cache
-	CacheBytes int64
-	Paths      *Paths // nil: DefaultPaths of the filesystem
-	NoAtime    bool   // never update access times; otherwise relatime
-	Log        *slog.Logger
-	Trace      trace.Sink
-	MountPoint string      // recorded as "last mounted on"; may be empty
-	Clock      func() Time // nil: the clock
+	Cache       *pagecache.Cache
+	CacheBytes  int64
+	Paths       *Paths // nil: DefaultPaths of the filesystem
+	NoAtime     bool   // never update access times; otherwise relatime
+	NoDirAtime  bool   // never those of directories
+	StrictAtime bool   // update them at every read, not as relatime does
+	DirSync     bool   // every change of a directory is durable before it is answered
+	Log         *slog.Logger
+	Trace       trace.Sink
+	MountPoint  string      // recorded as "last mounted on"; may be empty
+	Clock       func() Time // nil: the clock
 }
 
 // SuperOperations (struct super_operations) is what a filesystem does as a whole. Nil entries do nothing.
@@ -98,26 +101,27 @@ type StatFS struct {
 // transaction, its map lock, allocation group and buffer locks, leaves.
 type SuperBlock struct {
 	// immutable after Mount
-	Type      *FileSystem
-	Dev       block.Device
-	Cache     *pagecache.Cache
-	WB        *pagecache.Writeback
-	Op        *SuperOperations
-	BlockBits uint8  // log2 of the block size
-	MaxBytes  int64  // largest file size
-	NameMax   int    // bytes of a name
-	TimeMin   Time   // earliest and latest time the medium can store
-	TimeMax   Time   // …
-	TimeGran  uint32 // granularity in ns
-	UUID      [16]byte
-	Private   any // the filesystem's super block
-	Root      *Inode
-	Paths     Paths
-	NoAtime   bool
-	Log       *slog.Logger
-	Trace     trace.Sink
-	clock     func() Time
-	ownCache  bool
+	Type                             *FileSystem
+	Dev                              block.Device
+	Cache                            *pagecache.Cache
+	WB                               *pagecache.Writeback
+	Op                               *SuperOperations
+	BlockBits                        uint8  // log2 of the block size
+	MaxBytes                         int64  // largest file size
+	NameMax                          int    // bytes of a name
+	TimeMin                          Time   // earliest and latest time the medium can store
+	TimeMax                          Time   // …
+	TimeGran                         uint32 // granularity in ns
+	UUID                             [16]byte
+	Private                          any // the filesystem's super block
+	Root                             *Inode
+	Paths                            Paths
+	NoAtime                          bool // immutable, like the three that follow; see MountOptions
+	NoDirAtime, StrictAtime, DirSync bool
+	Log                              *slog.Logger
+	Trace                            trace.Sink
+	clock                            func() Time
+	ownCache                         bool
 
 	// RenameMu (s_vfs_rename_mutex) is held over a rename between directories, so that the tree cannot change shape
 	// under the check for loops. Taken before any Inode.Rw.
@@ -144,7 +148,7 @@ type SuperBlock struct {
 // rest and calls Start.
 func NewSuperBlock(t *FileSystem, dev block.Device, opts *MountOptions) *SuperBlock {
 	sb := &SuperBlock{
-		Type: t, Dev: dev, Cache: opts.Cache, NoAtime: opts.NoAtime, Log: opts.Log, Trace: opts.Trace, clock: opts.Clock,
+		Type: t, Dev: dev, Cache: opts.Cache, NoAtime: opts.NoAtime, NoDirAtime: opts.NoDirAtime, StrictAtime: opts.StrictAtime, DirSync: opts.DirSync, Log: opts.Log, Trace: opts.Trace, clock: opts.Clock,
 		NameMax: 255, TimeGran: 1, TimeMax: Time{Sec: 1<<63 - 1}, TimeMin: Time{Sec: -1 << 63},
 	}
 	if sb.Cache == nil {

@@ -161,7 +161,10 @@ func (s *serving) mountDevice(ctx context.Context, dev block.Device, m access) (
 	if err := s.r.checkWords(k); err != nil {
 		return nil, err
 	}
-	mo := &vfs.MountOptions{ReadOnly: !m.write, Words: o.Words, CacheBytes: o.Cache, NoAtime: o.NoAtime, Log: s.log, MountPoint: s.r.point}
+	mo := &vfs.MountOptions{
+		ReadOnly: !m.write, Words: o.Words, CacheBytes: o.Cache, NoAtime: o.NoAtime, NoDirAtime: o.NoDirAtime,
+		StrictAtime: o.StrictAtime, DirSync: o.DirSync, Log: s.log, MountPoint: s.r.point,
+	}
 	if s.r.sloppy {
 		mo.Words = slices.DeleteFunc(slices.Clone(o.Words), func(w string) bool { return mountopt.Unknown([]string{w}, helpWords(k.Type)) != nil })
 	}

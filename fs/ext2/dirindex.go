@@ -198,7 +198,9 @@ type dirIndexes struct {
 }
 
 const (
-	indexesMin = 16 << 20
+	// indexesMin is enough for one directory of six million names, whatever the cache: searched without an index it would take
+	// seconds for each name.
+	indexesMin = 64 << 20
 	// indexesPart is the part of the cache's limit that indexes may take besides it.
 	indexesPart = 8
 )

@@ -48,9 +48,11 @@ func (fs *fsys) readInode(ctx context.Context, vi *vfs.Inode) error {
 	vi.Private = ip
 	vi.Gen = in.Generation
 	major, minor := in.Device()
-	vi.A = vfs.Attr{Mode: uint32(in.Mode), UID: in.UID, GID: in.GID, Nlink: uint32(in.Links), Rdev: vfs.Dev{},
+	vi.A = vfs.Attr{
+		Mode: uint32(in.Mode), UID: in.UID, GID: in.GID, Nlink: uint32(in.Links), Rdev: vfs.Dev{},
 		Atime: vtime(in.Atime), Mtime: vtime(in.Mtime), Ctime: vtime(in.Ctime), Btime: vtime(in.Crtime),
-		HasBtime: in.ExtraSize >= 24, Flags: vfs.FileFlags(in.Flags)}
+		HasBtime: in.ExtraSize >= 24, Flags: vfs.FileFlags(in.Flags),
+	}
 	if t := in.Type(); uint32(t) == vfs.ModeBlock || uint32(t) == vfs.ModeChar {
 		vi.A.Rdev = vfs.Dev{Major: major, Minor: minor}
 	}

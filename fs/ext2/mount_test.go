@@ -313,9 +313,12 @@ func TestMountState(t *testing.T) {
 // Words are understood or refused, with the word that was probably meant.
 func TestMountWords(t *testing.T) {
 	img := nameImage(t, "8M", "-b", "1024")
-	for _, w := range []string{"errors=continue", "errors=remount-ro", "errors=panic", "acl", "noacl", "user_xattr", "nouser_xattr", "minixdf",
+	for _, w := range []string{
+		"errors=continue", "errors=remount-ro", "errors=panic", "acl", "noacl", "user_xattr", "nouser_xattr", "minixdf",
 		"bsddf", "grpid", "nogrpid", "resuid=5", "resgid=5", "discard", "nodiscard", "nouid32", "xattrshare", "commit=1", "barrier", "nobarrier",
-		"resv", "noresv", "reservation", "noreservation", "orlov", "oldalloc", "path=legacy", "legacy=fiemap+seek", "path=bridge", "bridge=fiemap+dio-read", "norecovery", "noload"} {
+		"resv", "noresv", "reservation", "noreservation", "orlov", "oldalloc", "bsdgroups", "sysvgroups", "check=none", "nocheck", "noquota", "path=legacy", "legacy=fiemap+seek", "path=bridge",
+		"bridge=fiemap+dio-read", "norecovery", "noload",
+	} {
 		sb, _, err := tryMount(t, img, vfs.MountOptions{Words: []string{w}})
 		require.NoError(t, err, w)
 		require.NoError(t, sb.Unmount(tctx))

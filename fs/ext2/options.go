@@ -39,8 +39,10 @@ var help = []vfs.OptionHelp{
 	{Word: "user_xattr, nouser_xattr", Text: "extended attributes of users (on)"},
 	{Word: "xattrshare", Text: "let inodes with equal attributes share a block; costs more writing"},
 	{Word: "bsddf, minixdf", Text: "df leaves out metadata (bsddf), or counts every block"},
-	{Word: "grpid, nogrpid", Text: "new files take the group of their directory"},
+	{Word: "grpid, nogrpid, bsdgroups, sysvgroups", Text: "new files take the group of their directory (grpid, bsdgroups), or of who makes them"},
 	{Word: "resuid=N, resgid=N", Text: "who may use the reserved blocks besides root"},
+	{Word: "check=none, nocheck", Text: "accepted: nothing is checked at mount but what is read (default)"},
+	{Word: "noquota, quota, usrquota, grpquota", Text: "accepted and ignored, as the kernel does: there are no quotas"},
 	{Word: "nouid32", Text: "owners of 16 bits"},
 	{Word: "discard, nodiscard", Text: "punch freed blocks out of the image (on for image files)"},
 	{Word: "norecovery, noload", Text: "read-only mount although a journal wants to be replayed"},
@@ -109,6 +111,11 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 			o.GrpID = true
 		case "nogrpid", "sysvgroups":
 			o.GrpID = false
+		case "check":
+			if val != "none" {
+				err = fmt.Errorf("option %q: want check=none; iomapfs check looks at everything: %w", w, errno.INVAL)
+			}
+		case "nocheck", "noquota", "quota", "usrquota", "grpquota":
 		case "nouid32":
 			o.NoUID32 = true
 		case "discard", "nodiscard":

@@ -55,8 +55,10 @@ func probe(dev block.Device) (vfs.Probe, bool) {
 		t = "ext3"
 	}
 	u := sb.UUID
-	return vfs.Probe{Type: t, Version: "1.0", Label: sb.Label(), UUID: fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]),
-		BlockSize: g.BlockSize, Size: int64(g.Blocks) << g.BlockBits}, true
+	return vfs.Probe{
+		Type: t, Version: "1.0", Label: sb.Label(), UUID: fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]),
+		BlockSize: g.BlockSize, Size: int64(g.Blocks) << g.BlockBits,
+	}, true
 }
 
 // mount is FileSystem.Mount.
@@ -161,9 +163,11 @@ func (fs *fsys) open(ctx context.Context, dev block.Device, readOnly *bool) erro
 	}
 	fs.initCommit(fs.encodeCounts, !fs.opts.NoBarrier)
 	fs.makeTables()
-	sb.Op = &vfs.SuperOperations{ReadInode: fs.readInode, EvictInode: fs.evictInode,
+	sb.Op = &vfs.SuperOperations{
+		ReadInode: fs.readInode, EvictInode: fs.evictInode,
 		DirtyInode: func(vi *vfs.Inode, _ vfs.DirtyFlags) { fs.dirtyInode(inodeOf(vi)) },
-		Sync:       fs.sync, StatFS: fs.statFS, Trim: fs.trim, Remount: fs.remount, Put: fs.put, Label: fs.label, SetLabel: fs.setLabel}
+		Sync:       fs.sync, StatFS: fs.statFS, Trim: fs.trim, Remount: fs.remount, Put: fs.put, Label: fs.label, SetLabel: fs.setLabel,
+	}
 	root, err := sb.Get(ctx, uint64(disk.RootIno))
 	if err != nil {
 		return fmt.Errorf("%s: root directory: %w", name, err)
@@ -331,8 +335,10 @@ func (fs *fsys) needLargeFile(size int64) {
 
 // statFS is SuperOperations.StatFS.
 func (fs *fsys) statFS() (vfs.StatFS, error) {
-	st := vfs.StatFS{BlockSize: fs.geo.BlockSize, Blocks: uint64(fs.geo.Blocks), Files: uint64(fs.geo.Inodes), NameMax: disk.NameMax,
-		FSID: binary.LittleEndian.Uint64(fs.super.UUID[:]) ^ binary.LittleEndian.Uint64(fs.super.UUID[8:])}
+	st := vfs.StatFS{
+		BlockSize: fs.geo.BlockSize, Blocks: uint64(fs.geo.Blocks), Files: uint64(fs.geo.Inodes), NameMax: disk.NameMax,
+		FSID: binary.LittleEndian.Uint64(fs.super.UUID[:]) ^ binary.LittleEndian.Uint64(fs.super.UUID[8:]),
+	}
 	if !fs.opts.MinixDF {
 		st.Blocks -= uint64(fs.overhead)
 	}

@@ -416,8 +416,10 @@ func (w *wholeWrite) mapBlocks(m *[disk.NBlocks]uint32) []image {
 func (w *wholeWrite) journalInode() []byte {
 	g := w.fs.geo
 	total := max(len(w.area), journalMin)
-	in := disk.Inode{Mode: disk.ModeRegular | 0o600, Links: 1, Size: uint64(total) << g.BlockBits,
-		Sectors: uint32(len(w.area)+len(w.meta)) * (g.BlockSize / disk.SectorSize)}
+	in := disk.Inode{
+		Mode: disk.ModeRegular | 0o600, Links: 1, Size: uint64(total) << g.BlockBits,
+		Sectors: uint32(len(w.area)+len(w.meta)) * (g.BlockSize / disk.SectorSize),
+	}
 	w.mapBlocks(&in.Block)
 	raw := make([]byte, g.InodeSize)
 	in.EncodeTo(raw)

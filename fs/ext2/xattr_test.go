@@ -44,8 +44,13 @@ func kernelMount(t testing.TB, img string, opts string) (dir string, umount func
 	return dir, umount
 }
 
-var aclValue = vfs.ACL{{Tag: vfs.ACLUserObj, Perm: 7, ID: ^uint32(0)}, {Tag: vfs.ACLUser, Perm: 5, ID: 1000}, {Tag: vfs.ACLGroupObj, Perm: 5, ID: ^uint32(0)},
-	{Tag: vfs.ACLMask, Perm: 7, ID: ^uint32(0)}, {Tag: vfs.ACLOther, Perm: 4, ID: ^uint32(0)}}.Encode()
+var aclValue = vfs.ACL{
+	{Tag: vfs.ACLUserObj, Perm: 7, ID: ^uint32(0)},
+	{Tag: vfs.ACLUser, Perm: 5, ID: 1000},
+	{Tag: vfs.ACLGroupObj, Perm: 5, ID: ^uint32(0)},
+	{Tag: vfs.ACLMask, Perm: 7, ID: ^uint32(0)},
+	{Tag: vfs.ACLOther, Perm: 4, ID: ^uint32(0)},
+}.Encode()
 
 // Random changes of attributes against a model, on inodes with and without room in the body, some with attributes there
 // already; the kernel reads what the model holds.
@@ -239,7 +244,7 @@ func TestXattrsOfTheKernel(t *testing.T) {
 	d.Put()
 	nameDone(t, sb, img)
 
-	dir, umount = kernelMount(t, img, "user_xattr,acl")
+	dir, _ = kernelMount(t, img, "user_xattr,acl")
 	out, err = exec.Command("getfacl", "-cn", "--absolute-names", filepath.Join(dir, "d", "f")).CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.Contains(t, string(out), "user:1000:rwx")

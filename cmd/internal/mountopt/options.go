@@ -15,7 +15,11 @@ type Options struct {
 	ReadOnly bool
 	Remount  bool // change a mount that is there
 	NoAtime  bool
-	Kernel   []string // words for mount(2) and fusermount3, in order
+	// NoDirAtime and StrictAtime refine which reads change access times.
+	NoDirAtime, StrictAtime bool
+
+	DirSync bool     // changes of directories are durable before they are answered
+	Kernel  []string // words for mount(2) and fusermount3, in order
 
 	// Ownership as shown on the mount. Nil: as on the medium, for a mounter who is not root his own.
 	UID, GID            *uint32

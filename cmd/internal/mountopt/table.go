@@ -25,17 +25,20 @@ var table = append(kernelWords(), []word{
 		return o.kernel("rw")
 	}},
 	{"noatime", "", "never update access times (default: relatime)", func(o *Options, _ string) error {
-		o.NoAtime = true
+		o.NoAtime, o.StrictAtime = true, false
 		return o.kernel("noatime")
 	}},
 	{"atime", "", "", func(o *Options, _ string) error { o.NoAtime = false; return o.kernel("atime") }},
-	{"relatime", "", "", func(o *Options, _ string) error { o.NoAtime = false; return nil }},
-	{"norelatime", "", "", func(o *Options, _ string) error { return nil }},
-	{"strictatime", "", "", func(o *Options, _ string) error { o.NoAtime = false; return nil }},
-	{"nostrictatime", "", "", func(o *Options, _ string) error { return nil }},
-	{"nodiratime", "", "", func(o *Options, _ string) error { return nil }},
-	{"diratime", "", "", func(o *Options, _ string) error { return nil }},
-	{"lazytime", "", "", func(o *Options, _ string) error { return nil }},
+	{"relatime", "", "update access times that are older than a change or a day (default)", setRelatime},
+	{"norelatime", "", "", setStrictatime},
+	{"strictatime", "", "update them at every read that reaches iomapfs: the kernel answers what it has cached", setStrictatime},
+	{"nostrictatime", "", "", setRelatime},
+	{"nodiratime", "", "never update access times of directories", func(o *Options, _ string) error { o.NoDirAtime = true; return nil }},
+	{"diratime", "", "", func(o *Options, _ string) error { o.NoDirAtime = false; return nil }},
+	{"dirsync", "", "changes of directories are durable before they are answered", setDirSync("dirsync", true)},
+	{"sync", "", "so are these, and writes", setDirSync("sync", true)},
+	{"async", "", "", setDirSync("async", false)},
+	{"lazytime", "", "accepted: times are always written with the next commit", func(o *Options, _ string) error { return nil }},
 	{"nolazytime", "", "", func(o *Options, _ string) error { return nil }},
 	{"remount", "", "change ro or rw of the mount that is there", func(o *Options, _ string) error {
 		o.Remount = true
@@ -149,7 +152,7 @@ var table = append(kernelWords(), []word{
 // kernelWords are passed on as they are: the kernel's VFS acts on them.
 func kernelWords() []word {
 	var list []word
-	for _, k := range []string{"nosuid", "suid", "nodev", "dev", "noexec", "exec", "sync", "async", "dirsync", "nosymfollow"} {
+	for _, k := range []string{"nosuid", "suid", "nodev", "dev", "noexec", "exec", "nosymfollow"} {
 		list = append(list, word{key: k, set: func(o *Options, _ string) error { return o.kernel(k) }})
 	}
 	return list
@@ -163,6 +166,24 @@ func (o *Options) kernel(w string) error {
 func (o *Options) path(w string) error {
 	o.Paths = append(o.Paths, w)
 	return nil
+}
+
+func setRelatime(o *Options, _ string) error {
+	o.NoAtime, o.StrictAtime = false, false
+	return nil
+}
+
+func setStrictatime(o *Options, _ string) error {
+	o.NoAtime, o.StrictAtime = false, true
+	return nil
+}
+
+// setDirSync is the word w for the kernel, which syncs writes but not names, and for the filesystem.
+func setDirSync(w string, on bool) func(*Options, string) error {
+	return func(o *Options, _ string) error {
+		o.DirSync = on
+		return o.kernel(w)
+	}
 }
 
 func setCache(o *Options, v string) (err error) {

@@ -82,8 +82,14 @@ func make1(t testing.TB, size int64, o mkfs.Options) image {
 // What mkfs and mke2fs make is clean, and the summary is e2fsck's.
 func TestCleanImages(t *testing.T) {
 	for _, o := range []mkfs.Options{
-		{}, {Fill: tree}, {Fill: tree, BlockSize: 4096}, {Fill: tree, BlockSize: 65536}, {Fill: tree, InodeSize: 128}, {Fill: tree, Features: "^filetype,^dir_index"},
-		{Fill: tree, Features: "^resize_inode,meta_bg", BlocksPerGroup: 256, Inodes: 1000}, {Fill: tree, Features: "sparse_super2", BlocksPerGroup: 512, Inodes: 1000},
+		{},
+		{Fill: tree},
+		{Fill: tree, BlockSize: 4096},
+		{Fill: tree, BlockSize: 65536},
+		{Fill: tree, InodeSize: 128},
+		{Fill: tree, Features: "^filetype,^dir_index"},
+		{Fill: tree, Features: "^resize_inode,meta_bg", BlocksPerGroup: 256, Inodes: 1000},
+		{Fill: tree, Features: "sparse_super2", BlocksPerGroup: 512, Inodes: 1000},
 		{Fill: tree, Features: "^resize_inode,^sparse_super", BlocksPerGroup: 1024},
 	} {
 		m := make1(t, 8<<20, o)

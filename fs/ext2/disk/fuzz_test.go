@@ -141,7 +141,7 @@ func walkXattrs(t *testing.T, tab XattrTable) {
 	for at := tab.First(); !tab.End(at); at = tab.Next(at) {
 		e := tab.At(at)
 		e.WantHash(true)
-		XattrFullName(e.Index, string(e.Name))
+		_, _ = XattrFullName(e.Index, string(e.Name))
 		if e.Index == XattrACLAccess {
 			_, err := ACLFromDisk(e.Value)
 			isBad(t, err)

@@ -290,6 +290,7 @@ func TestIndexAgainstE2fsck(t *testing.T) {
 func checkIndex(t *testing.T, img string, version disk.HashVersion, count int) {
 	sb, _, f := readSuper(t, img)
 	g, err := disk.NewGeometry(&sb, -1)
+	require.NoError(t, err)
 	blocks := strings.Fields(disktest.Debugfs(t, img, false, "blocks /"))
 	block := func(b disk.FileBlock) []byte {
 		// "blocks" lists the indirect blocks too, each before what it points to: 12 direct, then one and 256.

@@ -34,8 +34,10 @@ type allocator struct {
 }
 
 func newAllocator(g *disk.Geometry) *allocator {
-	al := &allocator{g: g, groups: make([]group, g.Groups), next: g.FirstDataBlock, lowest: g.FirstDataBlock, freeInodes: uint64(g.Inodes),
-		pastInode: disk.Group(g.Groups)}
+	al := &allocator{
+		g: g, groups: make([]group, g.Groups), next: g.FirstDataBlock, lowest: g.FirstDataBlock, freeInodes: uint64(g.Inodes),
+		pastInode: disk.Group(g.Groups),
+	}
 	for i := range al.groups {
 		gr := disk.Group(i)
 		at := g.GroupFirst(gr) + disk.FSBlock(g.GroupHead(gr))
