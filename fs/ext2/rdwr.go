@@ -42,12 +42,24 @@ func (fs *fsys) read(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
 
 // write is FileOperations.Write: through the cache, or directly, and through the cache where that is not possible.
 func (fs *fsys) write(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
-	ip := k.Inode
+	over := 0
 	if k.Direct && !k.Append {
-		if n, err := fs.directOverwrite(ctx, k, p); n > 0 || err != nil {
+		n, err := fs.directOverwrite(ctx, k, p)
+		if n == len(p) || err != nil {
 			return n, err
 		}
+		over, p = n, p[n:] // the rest begins with a hole, or the end of the file
 	}
+	n, err := fs.writeLocked(ctx, k, p)
+	if over > 0 {
+		return over + n, nil
+	}
+	return n, err
+}
+
+// writeLocked is write under the exclusive lock.
+func (fs *fsys) writeLocked(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+	ip := k.Inode
 	ip.Rw.Lock()
 	defer ip.Rw.Unlock()
 	if k.Append {

@@ -20,10 +20,16 @@ import (
 	vfsfuse "github.com/iomapfs/iomapfs/vfs/fuse"
 )
 
-// TestMain makes this program a daemon when TestKill asks for one.
+// TestMain makes this program a daemon when TestKill asks for one, and the children of TestFsx and TestPosix.
 func TestMain(m *testing.M) {
 	if img := os.Getenv("IOMAPFS_TEST_IMAGE"); img != "" {
 		serve(img, os.Getenv("IOMAPFS_TEST_MOUNT"))
+	}
+	if path := os.Getenv("IOMAPFS_TEST_FSX"); path != "" {
+		runFsx(path)
+	}
+	if os.Getenv("IOMAPFS_TEST_NOBODY") != "" {
+		become(nobody)
 	}
 	os.Exit(m.Run())
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/posixtest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/iomapfs/iomapfs/fstests/fsstress"
@@ -70,29 +69,6 @@ var transports = []string{"fuse", "uring"}
 var notExt2 = map[string]string{
 	"FallocateKeepSize":   "space behind the end of a file needs unwritten extents",
 	"FcntlFlockLocksFile": "wants two descriptors of one process to conflict: POSIX locks belong to the process",
-}
-
-// TestPosix runs go-fuse's POSIX tests through the mount.
-func TestPosix(t *testing.T) {
-	for _, tr := range transports {
-		t.Run(tr, func(t *testing.T) {
-			img := oracle.Mke2fs(t, "256M", "-b", "4096")
-			dir, umount := mount(t, img, vfs.MountOptions{}, vfsfuse.Options{Transport: tr})
-			for name, f := range posixtest.All {
-				if why := notExt2[name]; why != "" {
-					t.Logf("left out: %s: %s", name, why)
-					continue
-				}
-				t.Run(name, func(t *testing.T) {
-					sub := filepath.Join(dir, name)
-					require.NoError(t, os.Mkdir(sub, 0o777))
-					f(t, sub)
-				})
-			}
-			umount()
-			oracle.E2fsck(t, img)
-		})
-	}
 }
 
 // TestMountedModel runs the random operations through the kernel.
