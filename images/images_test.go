@@ -15,6 +15,7 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 	"github.com/iomapfs/iomapfs/vfs/block/mem"
+	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
 // probe knows a filesystem that begins with FS and its label.
@@ -175,4 +176,30 @@ func TestParse(t *testing.T) {
 		_, err := Parse(spec)
 		require.Equal(t, ok, err == nil, spec)
 	}
+}
+
+// Two partitions of one image are written at once; neither twice, and not the whole beside them.
+func TestWritersOfPartitions(t *testing.T) {
+	img := filepath.Join(t.TempDir(), "d")
+	require.NoError(t, os.WriteFile(img, make([]byte, 8<<20), 0o600))
+	anything := func(block.Device) (vfs.Probe, bool) { return vfs.Probe{}, true }
+	open := func(spec string) (block.Device, error) {
+		d, _, err := Open(img+spec, file.Options{}, anything)
+		return d, err
+	}
+	first, err := open("@offset=1M,size=2M")
+	require.NoError(t, err)
+	second, err := open("@offset=3M,size=2M")
+	require.NoError(t, err)
+	for _, spec := range []string{"@offset=1M,size=2M", "@offset=4M,size=1M", ""} {
+		_, err = open(spec)
+		require.ErrorIs(t, err, errno.BUSY, spec)
+	}
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+	whole, err := open("")
+	require.NoError(t, err)
+	_, err = open("@offset=1M,size=2M")
+	require.ErrorIs(t, err, errno.BUSY)
+	require.NoError(t, whole.Close())
 }

@@ -29,11 +29,21 @@ func Open(spec string, o file.Options, probe Probe) (block.Device, *Partition, e
 	if err != nil {
 		return nil, nil, err
 	}
+	o.Share = true // until it is known which bytes are wanted
 	dev, err := file.Open(sp.Path, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	d, p, err := pick(dev, sp, probe)
+	if err == nil && !o.NoLock {
+		off := int64(0)
+		if w, ok := d.(*part.Device); ok {
+			off = w.Start()
+		}
+		if err = dev.LockRange(off, d.Size()); err != nil && off > 0 {
+			err = fmt.Errorf("bytes %d to %d: %w", off, off+d.Size(), err)
+		}
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, dev.Close())
 	}

@@ -73,7 +73,7 @@ func (a *app) listCmd() *cobra.Command {
 // lookInto probes a partition.
 func lookInto(ctx context.Context, p partition) listRow {
 	r := listRow{partition: p}
-	dev, err := openDevice(ctx, p.Spec, access{})
+	dev, err := openDevice(ctx, p.Spec, access{peek: true})
 	if err != nil {
 		r.Note = oneLine(err)
 		return r
@@ -131,7 +131,7 @@ partitions hold a filesystem and none was named.`,
 type pair struct{ key, val string }
 
 func (a *app) probe(ctx context.Context, spec string) ([]pair, error) {
-	dev, err := openDevice(ctx, spec, access{})
+	dev, err := openDevice(ctx, spec, access{peek: true})
 	if err != nil {
 		return a.probeTable(ctx, spec, err)
 	}

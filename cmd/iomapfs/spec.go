@@ -17,9 +17,10 @@ import (
 type access struct {
 	write  bool
 	direct bool // past the host's cache
+	peek   bool // look at tables and superblocks only, whoever writes meanwhile
 }
 
-func (m access) options() file.Options { return file.Options{ReadOnly: !m.write, Direct: m.direct} }
+func (m access) options() file.Options { return file.Options{ReadOnly: !m.write, Direct: m.direct, NoLock: m.peek} }
 
 func probe(dev block.Device) (vfs.Probe, bool) {
 	p, _, ok := all.Probe(dev)
@@ -91,7 +92,7 @@ func readTable(_ context.Context, spec string) (t *table, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dev, err := file.Open(s.Path, access{}.options())
+	dev, err := file.Open(s.Path, access{peek: true}.options())
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func readTable(_ context.Context, spec string) (t *table, err error) {
 
 // partitionOf gives the table entry that a spec picks, nil for the whole or a range.
 func partitionOf(ctx context.Context, spec string) (*partition, *table, error) {
-	dev, p, err := images.Open(spec, access{}.options(), probe)
+	dev, p, err := images.Open(spec, access{peek: true}.options(), probe)
 	if err != nil {
 		return nil, nil, err
 	}

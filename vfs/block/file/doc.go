@@ -18,8 +18,16 @@
 //
 // # One image, one writer
 //
-// An image file is locked by flock for as long as it is open: shared for readers, exclusive for a writer. A block device is
-// opened by a writer with O_EXCL too, so that what the kernel has mounted is refused. Options.NoLock leaves this out.
+// An image file is locked for as long as it is open, twice: by flock, exclusive for the writer of the whole and shared for
+// all others; and by a lock of the bytes in use (F_OFD_SETLK), exclusive for a writer and shared for readers. So
+//
+//	whole, writing      beside nobody
+//	whole, reading      beside other readers
+//	bytes, writing      beside readers and writers of other bytes     (Options.Share, LockRange)
+//	bytes, reading      beside readers, and writers of other bytes
+//
+// A block device is locked as a whole, and opened by a writer with O_EXCL too, so that what the kernel has mounted is refused.
+// Options.NoLock leaves all this out.
 //
 // The size is taken when the image is opened, rounded down to whole logical blocks, and never changes; images are not extended.
 //

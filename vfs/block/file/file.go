@@ -16,6 +16,10 @@ type Options struct {
 	Direct   bool // pass the host's cache by
 	NoLock   bool // do not lock: the caller knows that nobody else changes the image
 
+	// Share leaves the bytes to lock to LockRange, which must be called before anything is written: so several partitions of an
+	// image file may be written at once. Elsewhere than on Linux, and on block devices, Open locks the whole all the same.
+	Share bool
+
 	// LogicalBlock is the block size in bytes that an image file shows: a power of two, 512 to 64 KiB; default 512.
 	// A block device has its own.
 	LogicalBlock uint32
@@ -120,6 +124,20 @@ func Open(path string, opt Options) (*Device, error) {
 	d.writes.init(d, writers)
 	d.flush.init(d)
 	return d, nil
+}
+
+// LockRange locks n bytes from off on, for a device opened with Options.Share; once. Who wants to write the whole image is
+// refused from Open on until LockRange's holder closes, and so is who wants to write these bytes, or to read them while the
+// holder writes. With direct I/O the range grows to the host's units, since a part of one is written by writing all of it.
+// Errors: errno.BUSY when somebody else has some of them.
+func (d *Device) LockRange(off, n int64) error {
+	whole := off == 0 && n >= d.size
+	if unit := int64(d.facts.offAlign); d.direct && unit > 0 {
+		end := (off + n + unit - 1) &^ (unit - 1)
+		off &^= unit - 1
+		n = end - off
+	}
+	return d.host.lockRange(d.name, off, n, whole, d.lim.ReadOnly)
 }
 
 // Size in bytes.

@@ -73,7 +73,7 @@ func openHost(path string, opt *Options) (_ *host, f facts, err error) {
 		return nil, f, fmt.Errorf("%s: was replaced while it was opened: %w", path, errno.AGAIN)
 	}
 	if !opt.NoLock {
-		if err := lockHost(path, fd, &st, opt.ReadOnly); err != nil {
+		if err := lockHost(path, fd, &st, opt.ReadOnly, opt.Share); err != nil {
 			return nil, f, err
 		}
 	}
@@ -235,8 +235,7 @@ func (h *host) fd() uintptr { return uintptr(h.f) }
 
 // close closes both descriptors; the locks go with them.
 func (h *host) close() error {
-	// By name, not by the close alone: a child between fork and exec still has the descriptor, and with it the lock.
-	_ = unix.Flock(h.f, unix.LOCK_UN) // the close gives it up too
+	h.unlock()
 	err := unix.Close(h.f)
 	if h.tail >= 0 {
 		err = errors.Join(err, unix.Close(h.tail))
