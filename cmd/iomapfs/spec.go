@@ -20,7 +20,9 @@ type access struct {
 	peek   bool // look at tables and superblocks only, whoever writes meanwhile
 }
 
-func (m access) options() file.Options { return file.Options{ReadOnly: !m.write, Direct: m.direct, NoLock: m.peek} }
+func (m access) options() file.Options {
+	return file.Options{ReadOnly: !m.write, Direct: m.direct, NoLock: m.peek}
+}
 
 func probe(dev block.Device) (vfs.Probe, bool) {
 	p, _, ok := all.Probe(dev)
