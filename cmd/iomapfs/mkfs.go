@@ -14,7 +14,10 @@ import (
 	"github.com/iomapfs/iomapfs/cmd/internal/term"
 	"github.com/iomapfs/iomapfs/fs/all"
 	"github.com/iomapfs/iomapfs/fs/ext2/mkfs"
+	"github.com/iomapfs/iomapfs/images"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/block/file"
+	"github.com/iomapfs/iomapfs/vfs/block/part"
 	"github.com/spf13/cobra"
 )
 
@@ -37,6 +40,7 @@ func (a *app) mkfsCmd() *cobra.Command {
 type mkfsFlags struct {
 	blockSize, inodeSize, ratio string
 	uuid, from, owner, root     string
+	table                       string
 	force                       bool
 	reserved                    float64
 }
@@ -55,6 +59,7 @@ no root needed, owners and devices included. The same input gives the same bytes
 is set, which bounds all times.`,
 		Example: `  iomapfs mkfs ext2 disk.img 64M
   iomapfs mkfs ext2 -L root -d ./rootfs disk.img 2G
+  iomapfs mkfs ext2 --partition-table gpt -L root -d ./rootfs disk.img 2G
   docker export c | iomapfs mkfs ext2 -d - disk.img 1G`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -84,7 +89,8 @@ is set, which bounds all times.`,
 	fl.StringVarP(&f.uuid, "uuid", "U", "", "UUID (default: random)")
 	fl.StringVarP(&f.from, "fill", "d", "", "directory or tar archive to fill from")
 	fl.StringVar(&f.owner, "owner", "", "UID:GID of all that is filled in (default: as in the source)")
-	fl.StringVar(&f.root, "root-owner", "", "UID:GID of the top directory of an empty filesystem (default 0:0)")
+	fl.StringVar(&f.root, "root-owner", "", "UID:GID of the top directory (default: as in the source of -d, else 0:0)")
+	fl.StringVar(&f.table, "partition-table", "", "gpt or mbr: SIZE is that of a disk, and the filesystem fills its one partition")
 	fl.BoolVar(&f.force, "force", false, "replace what is there")
 	return c
 }
@@ -131,6 +137,21 @@ func (f *mkfsFlags) apply(o *mkfs.Options, reserved bool) error {
 	return nil
 }
 
+// ownRoot has the top directory belong to --root-owner, whatever fill made of it.
+func (f *mkfsFlags) ownRoot(fill func(*mkfs.Builder) error, o *mkfs.Options) func(*mkfs.Builder) error {
+	if fill == nil || f.root == "" {
+		return fill
+	}
+	uid, gid := o.RootUID, o.RootGID
+	return func(b *mkfs.Builder) error {
+		if err := fill(b); err != nil {
+			return err
+		}
+		b.ChownRoot(uid, gid)
+		return nil
+	}
+}
+
 // fill gives the Fill of -d, and what to close afterwards.
 func (f *mkfsFlags) fill(stdin io.Reader) (func(*mkfs.Builder) error, func() error, error) {
 	var owner *mkfs.Owner
@@ -168,7 +189,7 @@ func (a *app) mkfsExt2(ctx context.Context, spec string, size int64, f *mkfsFlag
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	o.Fill = fill
+	o.Fill = f.ownRoot(fill, &o)
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	var last atomic.Pointer[mkfs.Progress]
@@ -183,6 +204,9 @@ func (a *app) mkfsExt2(ctx context.Context, spec string, size int64, f *mkfsFlag
 	})
 	defer show.Stop()
 
+	if f.table != "" {
+		return a.mkfsOnDisk(spec, size, f, o)
+	}
 	if _, serr := os.Stat(spec); errors.Is(serr, os.ErrNotExist) && !isPartitionSpec(spec) {
 		if size == 0 {
 			return usage("%s does not exist: say how large it shall be (iomapfs mkfs ext2 %s 64M)", spec, spec)
@@ -191,6 +215,64 @@ func (a *app) mkfsExt2(ctx context.Context, spec string, size int64, f *mkfsFlag
 		return err
 	}
 	return a.mkfsInPlace(ctx, spec, size, f.force, o)
+}
+
+// mkfsOnDisk makes a partition table and a filesystem in its one partition.
+func (a *app) mkfsOnDisk(path string, size int64, f *mkfsFlags, o mkfs.Options) (err error) {
+	if isPartitionSpec(path) {
+		return usage("--partition-table: %s is a partition already", path)
+	}
+	made, err := diskFile(path, size)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if made && err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	dev, err := file.Open(path, file.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	if what := holds(dev); what != "" && !f.force {
+		return fmt.Errorf("%s: holds %s already (--force replaces it)", path, what)
+	}
+	p, err := images.WriteTable(dev, f.table, o.UUID)
+	if err != nil {
+		return err
+	}
+	w, err := part.New(dev, p.Start, p.Size, fmt.Sprintf("%s@%d", path, p.Number))
+	if err != nil {
+		return err
+	}
+	if _, err := mkfs.Format(images.WriterAt(w), p.Size, o); err != nil {
+		return err
+	}
+	return block.Flush(dev)
+}
+
+// diskFile sees to an image file of size bytes at path: makes it, or lets it grow. made tells which.
+func diskFile(path string, size int64) (made bool, err error) {
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && size == 0:
+		return false, usage("%s does not exist: say how large it shall be (iomapfs mkfs ext2 --partition-table gpt %s 64M)", path, path)
+	case errors.Is(err, os.ErrNotExist):
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return false, err
+		}
+		return true, errors.Join(f.Truncate(size), f.Close())
+	case err != nil:
+		return false, err
+	case size != 0 && fi.Mode().IsRegular() && fi.Size() < size:
+		return false, os.Truncate(path, size)
+	case size != 0 && fi.Size() != size:
+		return false, fmt.Errorf("%s: has %d bytes, %d are asked for; leave SIZE out", path, fi.Size(), size)
+	}
+	return false, nil
 }
 
 // mkfsInPlace makes a filesystem in an image, partition or device that is there.
@@ -219,7 +301,7 @@ func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bo
 			return fmt.Errorf("%s: holds %s already (--force replaces it)", spec, what)
 		}
 	}
-	if _, err := mkfs.Format(&deviceWriter{dev}, size, o); err != nil {
+	if _, err := mkfs.Format(images.WriterAt(dev), size, o); err != nil {
 		return err
 	}
 	return block.Flush(dev)
@@ -238,53 +320,6 @@ func holds(dev block.Device) string {
 		return s
 	}
 	return partitionTable(dev)
-}
-
-// deviceWriter is an io.WriterAt over a block device, for writes of any alignment.
-type deviceWriter struct{ dev block.Device }
-
-// WriteAt writes p at off, reading the edges first where blocks of the device are cut.
-func (w *deviceWriter) WriteAt(p []byte, off int64) (int, error) {
-	bs := int64(w.dev.Limits().LogicalBlock)
-	from, to := off&^(bs-1), (off+int64(len(p))+bs-1)&^(bs-1)
-	if from == off && to == off+int64(len(p)) {
-		return len(p), block.WriteAt(w.dev, p, off, 0)
-	}
-	b := make([]byte, to-from)
-	if err := block.ReadAt(w.dev, b[:bs], from); err != nil {
-		return 0, err
-	}
-	if to-from > bs {
-		if err := block.ReadAt(w.dev, b[to-from-bs:], to-bs); err != nil {
-			return 0, err
-		}
-	}
-	copy(b[off-from:], p)
-	return len(p), block.WriteAt(w.dev, b, from, 0)
-}
-
-// ZeroRange makes a range read as zeros, without writing them where the device can.
-func (w *deviceWriter) ZeroRange(off, length int64) error {
-	bs := int64(w.dev.Limits().LogicalBlock)
-	from, to := (off+bs-1)&^(bs-1), (off+length)&^(bs-1)
-	if from >= to {
-		_, err := w.WriteAt(make([]byte, length), off)
-		return err
-	}
-	if from > off {
-		if _, err := w.WriteAt(make([]byte, from-off), off); err != nil {
-			return err
-		}
-	}
-	if err := block.WriteZeroes(w.dev, from, to-from); err != nil {
-		return err
-	}
-	if end := off + length; end > to {
-		if _, err := w.WriteAt(make([]byte, end-to), to); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // isPartitionSpec reports whether a spec names a part of a file.

@@ -99,6 +99,12 @@ func (bu *Builder) Done(dir string) error {
 	return bu.fail(dir, err)
 }
 
+// ChownRoot gives the root directory another owner than what was added gave it.
+func (bu *Builder) ChownRoot(uid, gid uint32) {
+	d := bu.dirs[""]
+	d.in.UID, d.in.GID = uid, gid
+}
+
 // fail keeps the first error and says which path it is about.
 func (bu *Builder) fail(p string, err error) error {
 	if err == nil {
