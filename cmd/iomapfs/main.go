@@ -152,7 +152,7 @@ IMAGE is a file or block device, with a partition where it has several:
 	}
 	add("look", a.listCmd(), a.probeCmd(), a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd())
 	add("change", a.cpCmd(), a.mkfsCmd(), a.checkCmd())
-	add("layout", a.fiemapCmd(), a.seekCmd(), a.swapCmd())
+	add("layout", a.mapCmd(), a.fiemapCmd(), a.seekCmd(), a.swapCmd())
 	add("learn", a.portCmd())
 	for _, c := range root.Commands() {
 		wrapArgs(c)

@@ -17,6 +17,8 @@ type Kind struct {
 	Aliases []string
 	// Info tells of geometry and features, without changing the device.
 	Info func(dev block.Device) (*Info, error)
+	// Map tells what lies where, without changing the device: at most rows rows of at most columns cells.
+	Map func(ctx context.Context, dev block.Device, rows, columns int) (*Map, error)
 	// Check verifies the filesystem, without changing the device, and stops after max problems (0: a limit of its own).
 	// An error says that the check could not be made.
 	Check func(ctx context.Context, dev block.Device, max int, progress func(done float64)) (*Checked, error)

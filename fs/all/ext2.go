@@ -11,7 +11,7 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
-var ext2Kind = Kind{Type: ext2.Type, Aliases: []string{"ext3"}, Info: ext2Info, Check: ext2Check}
+var ext2Kind = Kind{Type: ext2.Type, Aliases: []string{"ext3"}, Info: ext2Info, Check: ext2Check, Map: ext2Map}
 
 // ext2Super reads the superblock of an ext2 device.
 func ext2Super(dev block.Device) (*disk.Superblock, error) {
