@@ -17,7 +17,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build cross demo test test-race bench soak fuzz lint vet tidy cover clean install uninstall FORCE
+.PHONY: help deps build cross demo test test-race bench soak fuzz lint vet tidy cover man clean install uninstall FORCE
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,17 +71,22 @@ tidy: ## go mod tidy in each module, one set of versions in the workspace
 	@bash scripts/tidy.sh
 	@$(GO) work sync
 
-install: build ## binary, mount helpers, completions, systemd unit
+man: build ## manual pages of all commands, in .build/man
+	@bin/iomapfs man .build/man && ls .build/man | wc -l
+
+install: build ## binary, mount helpers, manual pages, completions, systemd unit
 	install -D -m 755 bin/iomapfs $(DESTDIR)$(PREFIX)/bin/iomapfs
 	install -d $(DESTDIR)/sbin $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	for l in mount.iomapfs mount.fuse.iomapfs umount.iomapfs umount.fuse.iomapfs; do ln -sf $(PREFIX)/bin/iomapfs $(DESTDIR)/sbin/$$l; done
 	bin/iomapfs completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/iomapfs
 	bin/iomapfs completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_iomapfs
 	bin/iomapfs completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/iomapfs.fish
+	bin/iomapfs man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -D -m 644 scripts/iomapfs@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/iomapfs@.service
 
 uninstall: ## take away what install installed
 	rm -f $(DESTDIR)$(PREFIX)/bin/iomapfs $(DESTDIR)/sbin/mount.iomapfs $(DESTDIR)/sbin/mount.fuse.iomapfs $(DESTDIR)/sbin/umount.iomapfs $(DESTDIR)/sbin/umount.fuse.iomapfs
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/iomapfs.1 $(DESTDIR)$(PREFIX)/share/man/man1/iomapfs-*.1
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/iomapfs $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_iomapfs
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/iomapfs.fish $(DESTDIR)$(PREFIX)/lib/systemd/system/iomapfs@.service
 

@@ -10,6 +10,7 @@ require (
 )
 
 require (
+	github.com/cpuguy83/go-md2man/v2 v2.0.6 // indirect
 	github.com/diskfs/go-diskfs v1.9.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
@@ -17,6 +18,7 @@ require (
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
+	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 )
 

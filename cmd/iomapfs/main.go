@@ -154,6 +154,7 @@ IMAGE is a file or block device, with a partition where it has several:
 	add("change", a.cpCmd(), a.mkfsCmd(), a.checkCmd())
 	add("layout", a.mapCmd(), a.fiemapCmd(), a.seekCmd(), a.swapCmd())
 	add("learn", a.portCmd())
+	root.AddCommand(a.manCmd())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}
