@@ -73,7 +73,7 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = sb.Log
 	}
-	kinds := map[string]transport.Kind{"": transport.Auto, "auto": transport.Auto, "fuse": transport.Ordinary, "uring": transport.Ring}
+	kinds := map[string]transport.Kind{"": transport.Auto, "auto": transport.Auto, "fuse": transport.Device, "uring": transport.Ring}
 	kind, ok := kinds[o.Transport]
 	if !ok {
 		return nil, fmt.Errorf("transport %q: auto, fuse or uring", o.Transport)

@@ -35,7 +35,12 @@ type conn struct {
 
 	idleReaders atomic.Int32
 	allReaders  atomic.Int32
-	readers     sync.WaitGroup
+	readers     sync.WaitGroup // and the watcher
+	done        atomic.Uint64  // requests from the device that were answered
+
+	watcherSleeps atomic.Bool
+	wakeWatcher   chan struct{} // one message for each time that watcherSleeps was taken back
+
 	fromDevice  atomic.Uint64 // requests
 	interrupted atomic.Uint64 // of those, interrupts
 
@@ -46,7 +51,8 @@ type conn struct {
 }
 
 func newConn(hooks Hooks, log *slog.Logger, maxWrite int) *conn {
-	c := &conn{fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{}}
+	c := &conn{fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{},
+		wakeWatcher: make(chan struct{}, 1)}
 	c.die = sync.OnceFunc(func() { close(c.dead) })
 	c.slots.New = func() any { return newSlot(maxWrite) }
 	return c
@@ -99,6 +105,8 @@ func (c *conn) initialize() (raw []byte, ring bool, err error) {
 // serve works until the connection is dead and every operation has returned.
 func (c *conn) serve() {
 	c.addReader()
+	c.readers.Add(1)
+	go c.watch()
 	if c.ring != nil {
 		c.ring.start()
 	}

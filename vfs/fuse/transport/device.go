@@ -4,6 +4,7 @@ package transport
 
 import (
 	"errors"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -11,15 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Readers of /dev/fuse. Each reads a request, works on it and reads again; when one leaves to work and no other is
-// reading, it starts another first. So there is always somebody at the device, and no request waits for another.
+// Readers of /dev/fuse. Each reads a request, works on it and reads again. One is enough as long as operations are short,
+// and is the fastest then: a second one only has threads wake each other. More come
+//
+//   - before an operation that may take long or that makes the kernel send requests of its own,
+//   - when the watcher finds the readers in the operations they were in when it last looked,
+//   - when it finds that requests wait, up to maxReaders.
+//
+// A reader that finds another one reading when its operation is done leaves. The watcher sleeps while nothing happens.
 const (
-	maxIdleReaders = 2 // more of them only fight for the same lock in the kernel
-	// A FORGET needs no answer, so the kernel may send them faster than a filesystem drops inodes.
-	// Beyond this many readers a FORGET starts no further one, and the flood waits in the kernel.
-	maxForgetReaders = 4
-
-	forgetPause = 2 * time.Millisecond // with a ring, between FORGETs
+	maxIdleReaders = 1 // reading at the same time
+	watchEvery     = 500 * time.Microsecond
+	watchQuiet     = 40                   // looks without a request after which the watcher sleeps
+	forgetPause    = 2 * time.Millisecond // with a ring, between FORGETs
 )
 
 // slot is what a reader works with.
@@ -85,10 +90,14 @@ func (c *conn) read() {
 			continue
 		}
 		op := wire.Uint32(s.in[offOpcode:])
-		if c.idleReaders.Add(-1) == 0 && (op != opForget && op != opBatchForget || c.allReaders.Load() < maxForgetReaders) {
+		if c.idleReaders.Add(-1) == 0 && mayTakeLong(op) {
 			c.addReader()
 		}
+		if c.watcherSleeps.Load() && c.watcherSleeps.CompareAndSwap(true, false) {
+			c.wakeWatcher <- struct{}{}
+		}
 		c.handle(s, n, op)
+		c.done.Add(1)
 		if c.ring != nil && (op == opForget || op == opBatchForget) {
 			// What is forgotten meanwhile comes as one batch, and whoever causes it wakes nobody. With a ring all that
 			// can wait here is an interrupt.
@@ -98,6 +107,66 @@ func (c *conn) read() {
 			return
 		}
 	}
+}
+
+// mayTakeLong tells operations that wait for the device or for further requests.
+func mayTakeLong(op uint32) bool {
+	switch op {
+	case opFsync, opFsyncDir, opSyncFS, opLseek, opCopyFileRange, opFallocate, opIoctl, opSetLkw:
+		return true
+	}
+	return false
+}
+
+// maxReaders is how many readers the watcher starts for requests that wait, while those there are get on.
+func maxReaders() int32 { return int32(2 * runtime.GOMAXPROCS(0)) }
+
+// watch adds readers where there are too few, until the connection is dead.
+func (c *conn) watch() {
+	defer c.readers.Done()
+	tick := time.NewTimer(watchEvery)
+	defer tick.Stop()
+	last, quiet, waiting := c.done.Load(), 0, 0
+	most := maxReaders()
+	for {
+		select {
+		case <-tick.C:
+		case <-c.dead:
+			return
+		}
+		n := c.done.Load()
+		stuck := n == last
+		if c.idleReaders.Load() > 0 {
+			waiting = 0
+			if quiet++; !stuck {
+				quiet = 0
+			}
+			if quiet >= watchQuiet {
+				c.watcherSleeps.Store(true)
+				select {
+				case <-c.wakeWatcher:
+				case <-c.dead:
+					return
+				}
+				quiet = 0
+			}
+		} else {
+			quiet = 0
+			if waiting++; stuck || waiting > 1 && c.allReaders.Load() < most && c.pendingRequest() {
+				c.addReader()
+				waiting = 0
+			}
+		}
+		last = n
+		tick.Reset(watchEvery)
+	}
+}
+
+// pendingRequest reports whether a request waits to be read.
+func (c *conn) pendingRequest() bool {
+	p := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
 }
 
 // idle counts the reader in again, unless there are enough. Never more are counted than will read: of two that leave at

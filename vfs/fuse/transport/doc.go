@@ -1,13 +1,15 @@
 // Package transport carries FUSE requests between the kernel and a go-fuse RawFileSystem.
 //
-// There are two ways, behind one small API:
+// There are three ways, behind one small API:
 //
-//   - Ordinary: go-fuse's own server on /dev/fuse, one read(2) and one write(2) a request.
 //   - Ring: FUSE over io_uring (Linux 6.14 and later). One system call answers a request and waits for the next;
 //     small operations are two to three times as fast. The protocol is still go-fuse's (fuse.ProtocolServer).
+//   - Device: our own loop on /dev/fuse, one read(2) and one write(2) a request, by one thread as long as it gets on. Half
+//     the processor time of go-fuse's server, which wakes a thread for every request.
+//   - Ordinary: go-fuse's own server, for comparison.
 //
 // Mount picks: Ring where the kernel's switch /sys/module/fuse/parameters/enable_uring is on (Options.EnableRing turns
-// it on, as root), else Ordinary, with a line in the log that says why.
+// it on, as root), else Device, with a line in the log that says why.
 //
 //	srv, err := transport.Mount("/mnt", fs, &fuse.MountOptions{Name: "iomapfs"}, transport.Options{})
 //	if err != nil { … }
@@ -34,18 +36,18 @@
 // Threads of queues want a processor of the Go scheduler each while they work. A daemon gains from a GOMAXPROCS of one
 // or two above the number of CPUs (measured with 16 callers on 2 CPUs: a fifth more).
 //
-// FORGET, INTERRUPT and answers to notifications come through /dev/fuse in both ways, as does everything until every
+// FORGET, INTERRUPT and answers to notifications come through /dev/fuse in all ways, as does everything until every
 // queue is registered; readers stay there. If registration fails, those readers go on alone.
 //
 // # Promises
 //
-//   - A RawFileSystem sees the same calls on both ways: Init once, then operations in any order and at the same time,
+//   - A RawFileSystem sees the same calls on all ways: Init once, then operations in any order and at the same time,
 //     OnUnmount once after the last.
 //   - The cancel channel of an operation closes when its caller is interrupted, and of all operations when the
 //     connection dies. Serve returns when every operation has returned.
 //     On Ring a signal within the microseconds between a request's queueing and its arrival is lost in the kernel.
 //   - Buffers belong to the transport: valid until the operation returns.
-//   - The *fuse.Server given to Init works for notifications on both ways. Its InodeRetrieveCache is for Ordinary only
+//   - The *fuse.Server given to Init works for notifications on all ways. Its InodeRetrieveCache is for Ordinary only
 //     (elsewhere the answer does not reach it); its Serve, Unmount, Wait and WaitMount are not to be called at all.
 //   - Notifications wait for locks that operations in the kernel hold. Do not send one while holding a lock that an
 //     operation needs.

@@ -12,10 +12,10 @@ import (
 type Kind uint8
 
 const (
-	Auto     Kind = iota // only as a wish: Ring where it is to be had, else Ordinary
+	Auto     Kind = iota // only as a wish: Ring where it is to be had, else Device
 	Ordinary             // go-fuse's server on /dev/fuse
 	Ring                 // FUSE over io_uring
-	Device               // our own loop on /dev/fuse: for hooks without io_uring, and when registering queues failed
+	Device               // our own loop on /dev/fuse
 )
 
 // String gives the name used in logs and by status commands.

@@ -113,7 +113,7 @@ func completeOptions(o *fuse.MountOptions, fs fuse.RawFileSystem, log *slog.Logg
 
 // withoutRing is the kind to use when it is not Ring.
 func withoutRing(t *Options) Kind {
-	if t.Kind == Device || t.Block || t.Hooks.any() {
+	if t.Kind != Ordinary || t.Block || t.Hooks.any() {
 		return Device
 	}
 	return Ordinary

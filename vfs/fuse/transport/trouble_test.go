@@ -354,7 +354,7 @@ func TestSwitchOff(t *testing.T) {
 	_, err := transport.Mount(t.TempDir(), newMemFS(), nil, transport.Options{Kind: transport.Ring})
 	require.ErrorIs(t, err, unix.EOPNOTSUPP)
 	require.ErrorContains(t, err, "echo Y >")
-	m := mount(t, transport.Ordinary, newMemFS(), func(_ *fuse.MountOptions, o *transport.Options) { o.Kind = transport.Auto })
+	m := mount(t, transport.Device, newMemFS(), func(_ *fuse.MountOptions, o *transport.Options) { o.Kind = transport.Auto })
 	require.Contains(t, m.log.String(), "FUSE over io_uring is off")
 	on, _ := transport.RingEnabled()
 	require.False(t, on, "without the option the switch is left alone")

@@ -10,16 +10,22 @@ import (
 
 // Operation numbers that the transport itself looks at (include/uapi/linux/fuse.h).
 const (
-	opForget      = 2
-	opStatfs      = 17
-	opInit        = 26
-	opInterrupt   = 36
-	opBmap        = 37
-	opDestroy     = 38
-	opIoctl       = 39
-	opNotifyReply = 41
-	opBatchForget = 42
-	opSyncFS      = 50
+	opForget        = 2
+	opStatfs        = 17
+	opFsync         = 20
+	opInit          = 26
+	opFsyncDir      = 30
+	opSetLkw        = 33
+	opInterrupt     = 36
+	opBmap          = 37
+	opDestroy       = 38
+	opIoctl         = 39
+	opNotifyReply   = 41
+	opBatchForget   = 42
+	opFallocate     = 43
+	opLseek         = 46
+	opCopyFileRange = 47
+	opSyncFS        = 50
 )
 
 // Sizes of the fixed headers, and offsets in them.
