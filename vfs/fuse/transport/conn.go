@@ -51,8 +51,10 @@ type conn struct {
 }
 
 func newConn(hooks Hooks, log *slog.Logger, maxWrite int) *conn {
-	c := &conn{fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{},
-		wakeWatcher: make(chan struct{}, 1)}
+	c := &conn{
+		fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{},
+		wakeWatcher: make(chan struct{}, 1),
+	}
 	c.die = sync.OnceFunc(func() { close(c.dead) })
 	c.slots.New = func() any { return newSlot(maxWrite) }
 	return c
