@@ -319,7 +319,7 @@ func TestNthFault(t *testing.T) {
 				dev := &failing{Device: m, op: op, always: always}
 				synced := map[string][]byte{}
 				dev.left.Store(n)
-				sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{"nodiscard"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+				sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{CacheBytes: 8 << 20, Words: append(pathWords(), "nodiscard"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 				if err == nil {
 					for i := range 6 {
 						name := fmt.Sprint("f", i)

@@ -31,7 +31,7 @@ func memMount(image []byte, words ...string) (*vfs.SuperBlock, error) {
 	if err := block.WriteAt(dev, image, 0, 0); err != nil {
 		return nil, err
 	}
-	sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{Words: words, CacheBytes: 32 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{Words: append(pathWords(), words...), CacheBytes: 32 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}

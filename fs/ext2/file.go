@@ -83,12 +83,12 @@ func (fs *fsys) preallocate(ctx context.Context, f *vfs.File, pos, end int64) er
 	}
 	zeros := make([]byte, 1<<20)
 	for pos < end {
-		e, err := inodeOf(vi).resolve(ctx, fs.geo.BlockAt(pos), uint64(end-pos)>>fs.geo.BlockBits+1)
+		n, hole, err := inodeOf(vi).isHole(ctx, fs.geo.BlockAt(pos), uint64(end-pos)>>fs.geo.BlockBits+1)
 		if err != nil {
 			return err
 		}
-		next := min(int64(uint64(fs.geo.BlockAt(pos))+e.n)<<fs.geo.BlockBits, end)
-		for e.first == 0 && pos < next {
+		next := min(int64(uint64(fs.geo.BlockAt(pos))+n)<<fs.geo.BlockBits, end)
+		for hole && pos < next {
 			k := vfs.Kiocb{File: f, Inode: vi, Pos: pos}
 			m, err := fs.tables.bufferedWrite(ctx, &k, zeros[:min(int64(len(zeros)), next-pos)])
 			if err != nil {

@@ -2,18 +2,26 @@ package ext2
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/bufhead/bridge"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
 // The filesystem's answers, one table for each kind of operation.
 var (
-	readOps = &iomap.Ops{Begin: readBegin} // reads, reports
-	fillOps = &iomap.Ops{Begin: fillBegin} // direct write into holes; buffer heads on the bridge
+	readOps     = &iomap.Ops{Begin: readBegin}                       // reads, reports, zeroing
+	bufferedOps = &iomap.Ops{Begin: bufferedBegin, End: bufferedEnd} // buffered write
+	fillOps     = &iomap.Ops{Begin: fillBegin}                       // buffer heads on the bridge
+
+	writeback = &iomap.WritebackOps{MapBlocks: mapBlocks}
+	folioOps  = &iomap.FolioOps{Valid: mapValid}
 )
 
 // span is the block that holds pos and the number of blocks that [pos, pos+length) touches.
@@ -26,7 +34,7 @@ func (fs *fsys) span(pos, length int64) (disk.FileBlock, uint64) {
 func (ip *inode) fill(m *iomap.Mapping, fb disk.FileBlock, e extent) {
 	bits := ip.fs.geo.BlockBits
 	m.Offset, m.Length = int64(fb)<<bits, int64(e.n)<<bits
-	m.Dev, m.Cookie = ip.fs.sb.Dev, ip.mapSeq.Load()
+	m.Dev, m.Cookie, m.FolioOps = ip.fs.sb.Dev, ip.mapSeq.Load(), folioOps
 	m.Type = iomap.Hole
 	if e.first != 0 {
 		m.Type, m.Addr, m.Flags = iomap.Mapped, uint64(ip.fs.geo.BytesOf(e.first)), iomap.FlagMerged
@@ -66,6 +74,131 @@ func readBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, _ iomap.Op
 	} else {
 		ip.fill(m, fb, e)
 	}
+	return nil
+}
+
+// mapValid is FolioOps.Valid.
+func mapValid(vi *vfs.Inode, m *iomap.Mapping) bool { return m.Cookie == inodeOf(vi).mapSeq.Load() }
+
+// bufferedBegin promises space for what is written over a hole: blocks are chosen at writeback, so that no reader ever finds a block
+// before its data.
+func bufferedBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, flags iomap.OpFlags, m, _ *iomap.Mapping) error {
+	ip := inodeOf(vi)
+	err := ip.reserve(ctx, pos, length, m)
+	if errors.Is(err, errno.NOSPC) && flags&iomap.OpFault == 0 && ip.fs.makeRoom(ctx) {
+		err = ip.reserve(ctx, pos, length, m)
+	}
+	return err
+}
+
+// makeRoom turns promises, which ask for more than is needed, into blocks, and frees what waits for a commit. It reports whether that
+// may have helped. No folio is locked.
+func (fs *fsys) makeRoom(ctx context.Context) bool {
+	if fs.promised.Load() > 0 {
+		if fs.sb.WB.SyncAll(ctx) != nil {
+			return false
+		}
+	} else if fs.pendingFree() == 0 && fs.commit.tracked.Load() == 0 {
+		return false
+	}
+	return fs.commitNow(ctx) == nil
+}
+
+func (ip *inode) reserve(ctx context.Context, pos, length int64, m *iomap.Mapping) error {
+	fb, n := ip.fs.span(pos, length)
+	ip.mapMu.Lock()
+	defer ip.mapMu.Unlock()
+	e, _, err := ip.walk(ctx, fb, n)
+	if err != nil {
+		return err
+	}
+	if e.first != 0 {
+		ip.fill(m, fb, e)
+		return nil
+	}
+	ip.fillHole(m, fb, e)
+	if m.Type == iomap.Delalloc {
+		return nil // promised before, to somebody else's data
+	}
+	got, err := ip.promise(fb, uint64(m.Length)>>ip.fs.geo.BlockBits)
+	if err != nil {
+		return fmt.Errorf("inode %d: block %d: %w", ip.Ino(), fb, err)
+	}
+	m.Type, m.Length, m.Flags = iomap.Delalloc, int64(got)<<ip.fs.geo.BlockBits, iomap.FlagNew
+	return nil
+}
+
+// bufferedEnd gives promises back that were made for this write and not used.
+func bufferedEnd(ctx context.Context, vi *vfs.Inode, pos, _, done int64, flags iomap.OpFlags, m *iomap.Mapping) error {
+	if m.Flags&iomap.FlagSizeChanged != 0 {
+		vi.Dirty(vfs.DirtySize)
+	}
+	if m.Type != iomap.Delalloc || m.Flags&iomap.FlagNew == 0 {
+		return nil
+	}
+	bs := int64(vi.BlockSize())
+	start := (pos + done + bs - 1) &^ (bs - 1)
+	if done == 0 {
+		start = pos &^ (bs - 1)
+	}
+	if start >= m.End() {
+		return nil
+	}
+	vi.Pages.InvalidateLock.Lock()
+	defer vi.Pages.InvalidateLock.Unlock()
+	return iomap.ReleaseDelalloc(ctx, vi, start, m.End(), flags, m, func(vi *vfs.Inode, pos, length int64, _ *iomap.Mapping) {
+		ip := inodeOf(vi)
+		fb, n := ip.fs.span(pos, length)
+		ip.mapMu.Lock()
+		ip.keep(fb, n)
+		ip.mapSeq.Add(1)
+		ip.mapMu.Unlock()
+	})
+}
+
+// mapBlocks chooses blocks for promised ones, as many as lie together, and maps what has blocks.
+func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int64) error {
+	ip, m := inodeOf(wc.Inode), &wc.Map
+	if pos >= m.Offset && pos < m.End() && mapValid(wc.Inode, m) {
+		return nil
+	}
+	fs := ip.fs
+	// More than asked: what follows will be asked next.
+	fb, n := fs.span(pos, max(length, 8<<20))
+	n = min(n, uint64(fs.geo.MaxFileBlocks()-fb))
+	*m = iomap.Mapping{Addr: iomap.NullAddr}
+	ip.mapMu.RLock()
+	e, _, err := ip.walk(ctx, fb, n)
+	promised := uint64(0)
+	if err == nil && e.first == 0 {
+		promised, _ = ip.promised(fb, e.n)
+	}
+	if promised == 0 || err != nil {
+		if err == nil {
+			if e.first == 0 {
+				ip.fillHole(m, fb, e)
+			} else {
+				ip.fill(m, fb, e)
+			}
+		}
+		ip.mapMu.RUnlock()
+		return err
+	}
+	ip.mapMu.RUnlock()
+	fs.begin()
+	defer fs.end()
+	ip.mapMu.Lock()
+	defer ip.mapMu.Unlock()
+	ip.spending = true
+	e, err = ip.allocateLocked(ctx, fb, promised)
+	ip.spending = false
+	if err != nil {
+		return err
+	}
+	if e.isNew {
+		fs.bd.CleanAliases(uint64(e.first), e.n)
+	}
+	ip.fill(m, fb, e)
 	return nil
 }
 
@@ -130,5 +263,34 @@ func (fs *fsys) iomapTable(t *tables) {
 			n, err := iomap.Bmap(ctx, ip.Inode, uint64(fb), readOps)
 			return disk.FSBlock(n), err
 		}
+	}
+	if fs.on(vfs.OpBufferedRead, vfs.Iomap) {
+		fs.iomapCache(t)
+	}
+}
+
+// iomapCache is what goes through the page cache: all of it or nothing.
+func (fs *fsys) iomapCache(t *tables) {
+	t.bufferedWrite = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+		return iomap.BufferedWrite(ctx, k, p, bufferedOps, nil, nil)
+	}
+	t.truncatePage = func(ctx context.Context, ip *vfs.Inode, pos int64) error {
+		_, err := iomap.TruncatePage(ctx, ip, pos, readOps, nil)
+		return err
+	}
+	t.zeroRange = func(ctx context.Context, ip *vfs.Inode, pos, end int64) error {
+		_, err := iomap.ZeroRange(ctx, ip, pos, end-pos, readOps, nil)
+		return err
+	}
+	t.pages = pagecache.Operations{
+		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return iomap.ReadFolio(ctx, fo, readOps, nil) },
+		Readahead: func(ctx context.Context, rac *pagecache.ReadaheadControl) { iomap.Readahead(ctx, rac, readOps, nil) },
+		WritePages: func(ctx context.Context, as *pagecache.AddressSpace, wbc *pagecache.WritebackControl) error {
+			return iomap.WritePages(ctx, as, wbc, writeback)
+		},
+		DirtyFolio:          iomap.DirtyFolio,
+		ReleaseFolio:        iomap.ReleaseFolio,
+		InvalidateFolio:     iomap.InvalidateFolio,
+		IsPartiallyUptodate: iomap.IsPartiallyUptodate,
 	}
 }

@@ -38,7 +38,7 @@ func nameMount(t testing.TB, img string, words ...string) *vfs.SuperBlock {
 	t.Helper()
 	dev, err := file.Open(img, file.Options{})
 	require.NoError(t, err)
-	sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{Words: words, CacheBytes: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{Words: append(pathWords(), words...), CacheBytes: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	return sb
 }
@@ -494,3 +494,6 @@ func kernelTree(t testing.TB, top string) []string {
 	sort.Strings(lines)
 	return lines
 }
+
+// pathWords are mount words that put all tests on other paths: IOMAPFS_PATHS="path=iomap legacy=dio-read".
+func pathWords() []string { return strings.Fields(os.Getenv("IOMAPFS_PATHS")) }

@@ -94,7 +94,7 @@ func (fs *fsys) folioOrders() (lo, hi uint8) {
 
 // sides is FileSystem.Sides.
 func sides(op vfs.PathOp) []vfs.Path {
-	if op <= vfs.OpSwap || op == vfs.OpDir {
+	if op != vfs.OpDirectRead && op != vfs.OpDirectWrite {
 		return []vfs.Path{vfs.Legacy, vfs.Bridge, vfs.Iomap}
 	}
 	return []vfs.Path{vfs.Legacy, vfs.Bridge}

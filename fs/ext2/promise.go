@@ -1,6 +1,7 @@
 package ext2
 
 import (
+	"context"
 	"math/bits"
 
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
@@ -172,6 +173,18 @@ func (ip *inode) keep(fb disk.FileBlock, n uint64) {
 	}
 	ip.prom.total -= held
 	ip.fs.promised.Add(-held)
+}
+
+// isHole says whether block fb is neither in the map nor promised, and for how many blocks, up to limit, that is so.
+func (ip *inode) isHole(ctx context.Context, fb disk.FileBlock, limit uint64) (n uint64, hole bool, err error) {
+	ip.mapMu.RLock()
+	defer ip.mapMu.RUnlock()
+	e, _, err := ip.walk(ctx, fb, limit)
+	if err != nil || e.first != 0 {
+		return e.n, false, err
+	}
+	promised, gap := ip.promised(fb, e.n)
+	return max(promised, gap), promised == 0, nil
 }
 
 // claim sets up to n blocks of the free space aside on behalf of ip, at least atLeast or none, and gives how many. Who claimed takes

@@ -99,7 +99,7 @@ func TestDirectoriesMoveWhole(t *testing.T) {
 			dev, err := file.Open(img, file.Options{})
 			require.NoError(t, err)
 			rec := record.New(dev)
-			sb, err = Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{"nodiscard"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+			sb, err = Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: append(pathWords(), "nodiscard"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 			require.NoError(t, err)
 			for i := range 3 {
 				p, err := sb.Walk(tctx, fmt.Sprintf("p%d", i), false)
@@ -220,7 +220,7 @@ func TestSharedCountsWhole(t *testing.T) {
 	dev, err := file.Open(img, file.Options{})
 	require.NoError(t, err)
 	rec := record.New(dev)
-	sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{"nodiscard", "xattrshare"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 8 << 20, Words: append(pathWords(), "nodiscard", "xattrshare"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
 	var open []*vfs.Inode
 	for range 50 {

@@ -36,7 +36,7 @@ func workload(t *testing.T, img string, seed uint64, n int) ([]*record.Event, []
 	dev, err := file.Open(img, file.Options{})
 	require.NoError(t, err)
 	rec := record.New(dev)
-	sb, err := ext2.Type.Mount(ctx, rec, &vfs.MountOptions{CacheBytes: 4 << 20, Words: []string{"nodiscard"}})
+	sb, err := ext2.Type.Mount(ctx, rec, &vfs.MountOptions{CacheBytes: 4 << 20, Words: append(target.PathWords(), "nodiscard")})
 	require.NoError(t, err)
 	fs := &target.Super{SB: sb}
 	r := rand.New(rand.NewPCG(seed, 5))

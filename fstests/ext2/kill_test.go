@@ -15,6 +15,7 @@ import (
 
 	"github.com/iomapfs/iomapfs/fs/ext2"
 	"github.com/iomapfs/iomapfs/fstests/oracle"
+	"github.com/iomapfs/iomapfs/fstests/target"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 	vfsfuse "github.com/iomapfs/iomapfs/vfs/fuse"
@@ -38,7 +39,7 @@ func serve(img, dir string) {
 	dev, err := file.Open(img, file.Options{})
 	if err == nil {
 		var sb *vfs.SuperBlock
-		if sb, err = ext2.Type.Mount(context.Background(), dev, &vfs.MountOptions{Words: []string{"commit=1"}}); err == nil {
+		if sb, err = ext2.Type.Mount(context.Background(), dev, &vfs.MountOptions{Words: append(target.PathWords(), "commit=1")}); err == nil {
 			var srv *vfsfuse.Server
 			if srv, err = vfsfuse.Serve(sb, dir, vfsfuse.Options{}); err == nil {
 				fmt.Println("serving")

@@ -24,6 +24,7 @@ func open(t testing.TB, img string, mo vfs.MountOptions) *vfs.SuperBlock {
 	t.Helper()
 	dev, err := file.Open(img, file.Options{ReadOnly: mo.ReadOnly})
 	require.NoError(t, err)
+	mo.Words = append(target.PathWords(), mo.Words...)
 	sb, err := ext2.Type.Mount(context.Background(), dev, &mo)
 	if err != nil {
 		_ = dev.Close()
@@ -67,6 +68,8 @@ func TestModel(t *testing.T) {
 		{"4k", "64M", []string{"-b", "4096"}, 16 << 20, ""},
 		{"4k-128", "64M", []string{"-b", "4096", "-I", "128", "-O", "^filetype,^dir_index"}, 4 << 20, ""},
 		{"1k-bridge", "48M", []string{"-b", "1024"}, 4 << 20, "path=bridge"},
+		{"1k-iomap", "48M", []string{"-b", "1024"}, 4 << 20, "path=iomap legacy=dio-read+dio-write"},
+		{"4k-iomap", "64M", []string{"-b", "4096"}, 16 << 20, "path=iomap legacy=dio-read+dio-write"},
 		{"1k-rev0", "32M", []string{"-b", "1024", "-r", "0"}, 4 << 20, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

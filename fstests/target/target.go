@@ -6,6 +6,8 @@ package target
 import (
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"os"
+	"strings"
 )
 
 // Target runs file operations on paths relative to its root ("a/b", no leading slash; "" is the root).
@@ -55,3 +57,6 @@ type Info struct {
 	Rdev     vfs.Dev
 	Ino      uint64 // to find hard links; differs between targets
 }
+
+// PathWords are mount words that put a whole run of the tests on other paths: IOMAPFS_PATHS="path=iomap legacy=dio-read".
+func PathWords() []string { return strings.Fields(os.Getenv("IOMAPFS_PATHS")) }

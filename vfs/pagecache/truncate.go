@@ -48,7 +48,7 @@ func (as *AddressSpace) cut(fo *Folio, start, end int64) {
 		return
 	}
 	clear(fo.data[from:to])
-	if fo.private != nil && as.ops.InvalidateFolio != nil {
+	if as.ops.InvalidateFolio != nil {
 		as.ops.InvalidateFolio(fo, int(from), int(to-from))
 	}
 }
