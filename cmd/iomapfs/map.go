@@ -37,7 +37,7 @@ var markLook = struct {
 	glyph string
 	color int
 	fill  string
-}{"#", 231, "#000000"}
+}{"@", 231, "#000000"}
 
 // mapOut is what map --json prints.
 type mapOut struct {
@@ -55,7 +55,7 @@ func (a *app) mapCmd() *cobra.Command {
 		Short: "Picture of the layout: groups, metadata, files",
 		Long: `map draws what the blocks of a filesystem hold: a row for each group (or for several, in a large one), a letter for each
 stretch of it: for metadata at fixed places where there is some, else for what most of its used blocks hold. With PATH the
-blocks of that file are marked #. On a terminal it is in colors, unless NO_COLOR is set; --svg writes a drawing.`,
+blocks of that file are marked @. On a terminal it is in colors, unless NO_COLOR is set; --svg writes a drawing.`,
 		Example: `  iomapfs map disk.img
   iomapfs map --svg disk.svg disk.img@2 /var/lib/db`,
 		Args: cobra.RangeArgs(1, 2),

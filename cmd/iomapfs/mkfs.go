@@ -247,10 +247,25 @@ func (a *app) mkfsOnDisk(path string, size int64, f *mkfsFlags, o mkfs.Options) 
 	if err != nil {
 		return err
 	}
+	if err := fitSectors(w, &o); err != nil {
+		return err
+	}
 	if _, err := mkfs.Format(images.WriterAt(w), p.Size, o); err != nil {
 		return err
 	}
 	return block.Flush(dev)
+}
+
+// fitSectors sees to blocks that are not smaller than the device's sectors: no driver would take the filesystem.
+func fitSectors(dev block.Device, o *mkfs.Options) error {
+	sector := dev.Limits().LogicalBlock
+	switch {
+	case o.BlockSize == 0 && sector > 1024:
+		o.BlockSize = max(sector, 4096)
+	case o.BlockSize != 0 && o.BlockSize < sector:
+		return usage("-b %d: %s has sectors of %d bytes, and blocks must not be smaller", o.BlockSize, dev.Name(), sector)
+	}
+	return nil
 }
 
 // diskFile sees to an image file of size bytes at path: makes it, or lets it grow. made tells which.
@@ -300,6 +315,9 @@ func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bo
 		if what := holds(dev); what != "" {
 			return fmt.Errorf("%s: holds %s already (--force replaces it)", spec, what)
 		}
+	}
+	if err := fitSectors(dev, &o); err != nil {
+		return err
 	}
 	if _, err := mkfs.Format(images.WriterAt(dev), size, o); err != nil {
 		return err

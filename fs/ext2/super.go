@@ -139,6 +139,10 @@ func (fs *fsys) open(ctx context.Context, dev block.Device, readOnly *bool) erro
 		}
 		sb.Log.Warn("the filesystem "+why+": check it with e2fsck -f before changing it", "image", name)
 	}
+	if sector := dev.Limits().LogicalBlock; geo.BlockSize < sector {
+		return fmt.Errorf("%s: blocks of %d bytes cannot be written on a device with sectors of %d: copy it to an image file to use it: %w",
+			name, geo.BlockSize, sector, errno.INVAL)
+	}
 	fs.bd, err = bufhead.NewDevice(dev, sb.Cache, sb.WB, int(geo.BlockSize))
 	if err != nil {
 		return err
