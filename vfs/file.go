@@ -171,7 +171,7 @@ func (k *Kiocb) Write(ctx context.Context, p []byte) (int, error) {
 	}
 	flags := ip.Flags()
 	n, err := ip.Fop.Write(ctx, k, p)
-	if err == nil && n > 0 && (k.DSync || k.Sync || flags&FlagSync != 0) && k.File != nil {
+	if err == nil && n > 0 && !k.Synced && (k.DSync || k.Sync || flags&FlagSync != 0) && k.File != nil {
 		if serr := k.File.fsync(ctx, k.Pos-int64(n), k.Pos, !k.Sync && flags&FlagSync == 0); serr != nil {
 			return 0, serr
 		}

@@ -15,6 +15,9 @@ type Kiocb struct {
 	// ours, which would only hold the same bytes a second time.
 	CachedAbove bool
 
+	// Synced is set by a direct write that made the data durable itself, so that no sync is needed.
+	Synced bool
+
 	// Done makes direct I/O asynchronous: the operation may answer ErrQueued and call Done once with the result.
 	Done func(n int, err error)
 }

@@ -18,8 +18,12 @@ import (
 var (
 	readOps     = &iomap.Ops{Begin: readBegin}                       // reads, reports, zeroing
 	bufferedOps = &iomap.Ops{Begin: bufferedBegin, End: bufferedEnd} // buffered write
-	fillOps     = &iomap.Ops{Begin: fillBegin}                       // buffer heads on the bridge
+	overOps     = &iomap.Ops{Begin: overBegin}                       // direct write over what exists
+	directOps   = &iomap.Ops{Begin: directBegin, End: directEnd}     // direct write
+	fillOps     = &iomap.Ops{Begin: fillBegin, End: directEnd}       // direct write into holes
+	bridgeOps   = &iomap.Ops{Begin: fillBegin}                       // buffer heads that allocate
 
+	extending = &iomap.DirectOps{EndIO: extendEnd} // direct write that may move the end of the file
 	writeback = &iomap.WritebackOps{MapBlocks: mapBlocks}
 	folioOps  = &iomap.FolioOps{Valid: mapValid}
 )
@@ -202,6 +206,30 @@ func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int6
 	return nil
 }
 
+// overBegin maps what exists, for a direct write under the shared lock.
+func overBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, flags iomap.OpFlags, m, src *iomap.Mapping) error {
+	if err := readBegin(ctx, vi, pos, length, flags, m, src); err != nil {
+		return err
+	}
+	if m.Type != iomap.Mapped {
+		return vfs.ErrNotBlock
+	}
+	return nil
+}
+
+// directBegin allocates past the end of the file only: below it, a new block would be read before its data is there.
+func directBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, flags iomap.OpFlags, m, src *iomap.Mapping) error {
+	size := vi.Size()
+	if pos&^int64(vi.BlockSize()-1) < size {
+		err := overBegin(ctx, vi, pos, length, flags, m, src)
+		if pos+length > size {
+			m.Flags |= iomap.FlagDirty
+		}
+		return err
+	}
+	return fillBegin(ctx, vi, pos, length, flags, m, src)
+}
+
 // fillBegin allocates wherever there is a hole.
 func fillBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, _ iomap.OpFlags, m, _ *iomap.Mapping) error {
 	ip := inodeOf(vi)
@@ -227,11 +255,34 @@ func fillBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, _ iomap.Op
 	})
 }
 
+// directEnd lets a direct write that got nowhere go through the cache, and frees what a short one allocated past the end.
+func directEnd(ctx context.Context, vi *vfs.Inode, pos, length, done int64, _ iomap.OpFlags, m *iomap.Mapping) error {
+	if done < length && m.Flags&iomap.FlagNew != 0 && pos+done >= vi.Size() {
+		ip := inodeOf(vi)
+		if err := ip.freeFrom(ctx, disk.FileBlock(ip.fs.geo.BlocksFor(uint64(max(vi.Size(), pos+done))))); err != nil {
+			return err
+		}
+	}
+	if done == 0 {
+		return vfs.ErrNotBlock
+	}
+	return nil
+}
+
+// extendEnd moves the end of the file when a direct write past it is on the device.
+func extendEnd(_ context.Context, k *vfs.Kiocb, size int64, err error, _ iomap.DirectResult) error {
+	if end := k.Pos + size; err == nil && end > k.Inode.Size() {
+		k.Inode.SetSize(end)
+		k.Inode.Dirty(vfs.DirtySize)
+	}
+	return err
+}
+
 // bridged is get_block answered by the iomap begin.
 func (fs *fsys) bridged(ctx context.Context, vi *vfs.Inode, iblock uint64, bh *bufhead.BufferHead, create bool) error {
 	ops := readOps
 	if create {
-		ops = fillOps
+		ops = bridgeOps
 	}
 	return bridge.GetBlock(ctx, vi, iblock, bh, create, ops, fs.bd)
 }
@@ -264,9 +315,34 @@ func (fs *fsys) iomapTable(t *tables) {
 			return disk.FSBlock(n), err
 		}
 	}
+	if fs.on(vfs.OpDirectRead, vfs.Iomap) {
+		t.directRead = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+			return iomap.Direct(ctx, k, p, false, readOps, nil, 0, nil, 0)
+		}
+	}
+	if fs.on(vfs.OpDirectWrite, vfs.Iomap) {
+		t.directOver = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+			return iomap.Direct(ctx, k, p, true, overOps, nil, 0, nil, 0)
+		}
+		t.directWrite = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+			return iomap.Direct(ctx, k, p, true, directOps, extending, fs.mustWait(k, p), nil, 0)
+		}
+		t.directFill = func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+			return iomap.Direct(ctx, k, p, true, fillOps, extending, iomap.DirectForceWait, nil, 0)
+		}
+	}
 	if fs.on(vfs.OpBufferedRead, vfs.Iomap) {
 		fs.iomapCache(t)
 	}
+}
+
+// mustWait makes a direct write synchronous that moves the end of the file or shares a block with others.
+func (fs *fsys) mustWait(k *vfs.Kiocb, p []byte) iomap.DirectFlags {
+	bs := int64(fs.geo.BlockSize)
+	if end := k.Pos + int64(len(p)); end > k.Inode.Size() || (k.Pos|end)&(bs-1) != 0 {
+		return iomap.DirectForceWait
+	}
+	return 0
 }
 
 // iomapCache is what goes through the page cache: all of it or nothing.

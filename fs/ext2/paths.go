@@ -3,7 +3,6 @@ package ext2
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
@@ -43,11 +42,6 @@ var cacheOps = []vfs.PathOp{vfs.OpBufferedRead, vfs.OpBufferedWrite, vfs.OpWrite
 
 // checkPaths refuses mixtures that cannot work.
 func checkPaths(p vfs.Paths) error {
-	for op, path := range p {
-		if op := vfs.PathOp(op); !slices.Contains(sides(op), path) {
-			return fmt.Errorf("%s=%s: ext2 has only the paths %v for it: %w", path, op, sides(op), errno.INVAL)
-		}
-	}
 	for _, op := range cacheOps[1:] {
 		if (p[op] == vfs.Iomap) != (p[cacheOps[0]] == vfs.Iomap) {
 			return fmt.Errorf("%s on %s, %s on %s: both keep their state in the same place of a cached folio, and go together with "+
@@ -93,9 +87,4 @@ func (fs *fsys) folioOrders() (lo, hi uint8) {
 }
 
 // sides is FileSystem.Sides.
-func sides(op vfs.PathOp) []vfs.Path {
-	if op != vfs.OpDirectRead && op != vfs.OpDirectWrite {
-		return []vfs.Path{vfs.Legacy, vfs.Bridge, vfs.Iomap}
-	}
-	return []vfs.Path{vfs.Legacy, vfs.Bridge}
-}
+func sides(vfs.PathOp) []vfs.Path { return []vfs.Path{vfs.Legacy, vfs.Bridge, vfs.Iomap} }

@@ -108,8 +108,10 @@ func (fs *fsys) writeDirect(ctx context.Context, k *vfs.Kiocb, p []byte) (n int,
 		ip.DirectWait()
 		n, err = fs.tables.directWrite(ctx, k, p)
 	case k.CachedAbove && whole >= aroundWrite && k.Pos&int64(mask) == 0:
-		// Holes may be filled too: nobody sees the blocks before their data.
+		// Holes may be filled too: with the lock, nobody sees the blocks before their data.
+		ip.Pages.InvalidateLock.Lock()
 		n, err = fs.tables.directFill(ctx, k, p[:whole])
+		ip.Pages.InvalidateLock.Unlock()
 	default:
 		return 0, nil
 	}

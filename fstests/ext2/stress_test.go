@@ -68,8 +68,8 @@ func TestModel(t *testing.T) {
 		{"4k", "64M", []string{"-b", "4096"}, 16 << 20, ""},
 		{"4k-128", "64M", []string{"-b", "4096", "-I", "128", "-O", "^filetype,^dir_index"}, 4 << 20, ""},
 		{"1k-bridge", "48M", []string{"-b", "1024"}, 4 << 20, "path=bridge"},
-		{"1k-iomap", "48M", []string{"-b", "1024"}, 4 << 20, "path=iomap legacy=dio-read+dio-write"},
-		{"4k-iomap", "64M", []string{"-b", "4096"}, 16 << 20, "path=iomap legacy=dio-read+dio-write"},
+		{"1k-iomap", "48M", []string{"-b", "1024"}, 4 << 20, "path=iomap"},
+		{"4k-iomap", "64M", []string{"-b", "4096"}, 16 << 20, "path=iomap"},
 		{"1k-rev0", "32M", []string{"-b", "1024", "-r", "0"}, 4 << 20, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,335 @@
+package iomap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/trace"
+)
+
+// DirectFlags modify Direct (IOMAP_DIO_…).
+type DirectFlags uint8
+
+// Flags.
+const (
+	DirectForceWait      DirectFlags = 1 << iota // wait even if the caller asked not to: writes past the end, and to parts of blocks
+	DirectOverwriteOnly                          // errno.AGAIN unless the range lies inside the file and one written mapping serves it
+	DirectFsBlockAligned                         // each bio begins and ends at blocks of the filesystem
+	DirectAtomic                                 // untorn: one bio for all, never through the cache
+)
+
+// DirectResult tells EndIO what the request met.
+type DirectResult uint8
+
+// Bits of a DirectResult.
+const (
+	DirectUnwritten DirectResult = 1 << iota // wrote to unwritten space, which is now to be converted
+	DirectCow                                // wrote to shared space's new place, which is now to be put in
+)
+
+// DirectOps (struct iomap_dio_ops) is a filesystem's part in direct I/O.
+type DirectOps struct {
+	// EndIO (end_io) runs once for each request that got as far as mapping, when all its I/O is over and before the cache is
+	// invalidated again: size bytes from k.Pos on were transferred, err is the first error, or nil. It converts, puts in, and
+	// then moves the end of the file. What it gives replaces err. It may wait.
+	EndIO func(ctx context.Context, k *vfs.Kiocb, size int64, err error, r DirectResult) error
+	// SubmitIO (submit_io) sends bio off instead of the device: pos is the file byte of its data.
+	SubmitIO func(it *Iter, bio *block.Bio, pos int64)
+}
+
+// direct (struct iomap_dio) is one request.
+//
+//	mappings: bios in flight ──► finish ──► all are over: complete, in the caller's goroutine
+//	                               └─ asynchronous, some are not: ErrQueued ──► the last of them: complete, k.Done
+type direct struct {
+	k     *vfs.Kiocb
+	do    *DirectOps
+	fl    DirectFlags
+	write bool
+	async bool
+	buf   []byte
+	size  int64 // of the file when the request began
+	moved int64 // bytes mapped, and zeroed or sent off
+	extra int   // done before, counted in the result
+	res   DirectResult
+
+	needSync bool // the caller wants the data durable
+	through  bool // … and FUA will see to it, so far
+	inWorker bool // completion may wait, and so has a goroutine of its own
+
+	last *directBio // held back: sent off by the caller's own goroutine when it waits anyway
+
+	left atomic.Int32  // bios in flight, and one for the submitter
+	wake chan struct{} // one slot
+	mu   sync.Mutex    // guards err. Leaf
+	err  error         // the first
+}
+
+var directs = sync.Pool{New: func() any { return &direct{wake: make(chan struct{}, 1)} }}
+
+// Direct (iomap_dio_rw) reads or writes p at k.Pos around the cache, and moves k.Pos on. private is what Begin finds in Iter.Private;
+// doneBefore is added to the result: what a request did before it was broken off.
+//
+// Hold ip.Rw: shared for reads and for writes over what exists, exclusively for others. The cache of the range is written back before,
+// and for a write dropped, before and after. With k.Done set, and no DirectForceWait, it may give vfs.ErrQueued: then k.Done is called
+// with the result; otherwise it is not called. k.Synced says that a write is durable already.
+//
+// Errors: errno.INVAL for what is not aligned to the device's blocks; errno.AGAIN with k.NoWait and DirectOverwriteOnly; vfs.ErrNotBlock
+// when the cache of the range cannot be dropped: nothing was done, take the buffered path. vfs.ErrNotBlock from Begin or End gives a
+// short count, maybe 0, instead: the rest goes the buffered way. Another error hides the bytes that were transferred before it.
+// Source: Documentation/filesystems/iomap/operations.rst, "Direct I/O".
+func Direct(ctx context.Context, k *vfs.Kiocb, p []byte, write bool, ops *Ops, do *DirectOps, fl DirectFlags, private any, doneBefore int) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	d := directs.Get().(*direct)
+	d.k, d.do, d.fl, d.write, d.buf, d.extra = k, do, fl, write, p, doneBefore
+	d.size = k.Inode.Size()
+	d.async = k.Done != nil && fl&DirectForceWait == 0
+	begun, err := d.prepare(ctx)
+	if !begun {
+		d.free()
+		return doneBefore, err
+	}
+	k.Inode.DirectBegin()
+	d.left.Store(1)
+	d.run(ctx, ops, private)
+	return d.finish(ctx)
+}
+
+// prepare makes the cache of the range agree with the device. begun is false when there is nothing more to do.
+func (d *direct) prepare(ctx context.Context) (begun bool, err error) {
+	ip, as := d.k.Inode, &d.k.Inode.Pages
+	pos, end := d.k.Pos, d.k.Pos+int64(len(d.buf))
+	if !d.write {
+		if pos >= d.size {
+			return false, nil
+		}
+		if d.k.NoWait && as.NeedsWriteback(pos, end) {
+			return false, errno.AGAIN
+		}
+		err := as.WriteAndWait(ctx, pos, end)
+		return err == nil, err
+	}
+	if d.fl&DirectOverwriteOnly != 0 && end > d.size {
+		return false, errno.AGAIN
+	}
+	d.needSync = d.k.DSync || d.k.Sync
+	d.through = d.k.DSync && !d.k.Sync
+	if as.Empty() {
+		return true, nil
+	}
+	if d.k.NoWait && as.HasPages(pos, end) {
+		return false, errno.AGAIN
+	}
+	err = as.WriteAndWait(ctx, pos, end)
+	if err == nil {
+		err = as.Invalidate(ctx, pos, end)
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case d.fl&DirectAtomic != 0:
+		return false, errno.AGAIN
+	}
+	ip.SB().Log.Debug("direct write takes the buffered path", "inode", ip.Ino(), "pos", pos, "err", err)
+	return false, vfs.ErrNotBlock
+}
+
+// run maps the range and sends bios off.
+func (d *direct) run(ctx context.Context, ops *Ops, private any) {
+	ip, n := d.k.Inode, int64(len(d.buf))
+	flags := OpDirect
+	if d.write {
+		flags |= OpWrite
+		if d.fl&DirectOverwriteOnly != 0 {
+			flags |= OpOverwriteOnly
+		}
+		if d.fl&DirectAtomic != 0 {
+			flags |= OpAtomic
+		}
+	} else {
+		bs := int64(ip.BlockSize())
+		n = min(n, (d.size+bs-1)&^(bs-1)-d.k.Pos) // beyond lies nothing
+	}
+	if d.k.NoWait {
+		flags |= OpNoWait
+	}
+	it := NewIter(ip, d.k.Pos, n, flags, ops)
+	defer it.Close(ctx)
+	it.Private = private
+	for it.Next(ctx) {
+		n, err := d.mapping(it)
+		it.Advance(n)
+		it.Fail(err)
+		if d.failed() {
+			it.Fail(errStop)
+		}
+	}
+	if err := it.Err(); err != nil {
+		d.async = false // an error, or a short count: at once
+		if !errors.Is(err, vfs.ErrNotBlock) && err != errStop {
+			d.fail(err)
+		}
+	}
+}
+
+// errStop ends the loop after an error that is kept elsewhere.
+var errStop = errors.New("a bio failed")
+
+// mapping does what the mapping in use serves.
+func (d *direct) mapping(it *Iter) (int64, error) {
+	m, pos, n := &it.Map, it.Pos(), it.Usable()
+	part := d.buf[pos-d.k.Pos:][:n]
+	switch m.Type {
+	case Mapped:
+		return d.bios(it, part)
+	case Unwritten:
+		if d.write {
+			return d.bios(it, part)
+		}
+		clear(part)
+	case Hole:
+		if d.write {
+			return 0, fmt.Errorf("iomap: inode %d: a hole answers a direct write at %d: %w", it.Inode.Ino(), pos, errno.IO)
+		}
+		clear(part)
+	case Inline:
+		d.inline(it, part)
+	default:
+		return 0, fmt.Errorf("inode %d: %s at %d: written to through a mapping meanwhile: %w", it.Inode.Ino(), m, pos, errno.IO)
+	}
+	d.moved += n
+	return n, nil
+}
+
+// inline copies from or to the mapping's memory.
+func (d *direct) inline(it *Iter, p []byte) {
+	m, ip, pos := &it.Map, it.Inode, it.Pos()
+	if !d.write {
+		n := copy(p, m.Inline(pos))
+		clear(p[n:])
+		return
+	}
+	if size := ip.Size(); pos > size {
+		clear(m.InlineData[max(size-m.Offset, 0) : pos-m.Offset])
+	}
+	copy(m.InlineData[pos-m.Offset:], p)
+	if end := pos + int64(len(p)); end > ip.Size() {
+		ip.SetSize(end)
+	}
+	ip.Dirty(vfs.DirtySize)
+}
+
+// zeros is what the rest of blocks is filled with: as long as the largest block.
+var zeros [64 << 10]byte
+
+// bios sends off what the mapping in use serves.
+func (d *direct) bios(it *Iter, p []byte) (int64, error) {
+	m, ip, pos, n := &it.Map, it.Inode, it.Pos(), int64(len(p))
+	bs, lim := int64(ip.BlockSize()), m.Dev.Limits()
+	align := int64(max(lim.LogicalBlock, 1))
+	if d.fl&DirectFsBlockAligned != 0 {
+		align = max(align, bs)
+	}
+	if (pos|n)&(align-1) != 0 {
+		return 0, fmt.Errorf("inode %d: direct I/O of %d bytes at %d: not aligned to %d: %w", ip.Ino(), n, pos, align, errno.INVAL)
+	}
+	if d.fl&DirectAtomic != 0 && n < int64(len(d.buf)) {
+		return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: its blocks do not lie together: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
+	}
+	zeroing := false
+	if d.write {
+		d.classify(m, lim)
+		zeroing = m.Type == Unwritten || m.Flags&FlagNew != 0
+	}
+	d.moved += n
+	for first := true; len(p) > 0; first = false {
+		k := len(p)
+		if lim.MaxBio > 0 && int64(k) > lim.MaxBio {
+			k = int(lim.MaxBio)
+		}
+		b := newDirectBio(d, m.Dev, m.AddrOf(pos))
+		if off := pos & (bs - 1); first && zeroing && off > 0 {
+			b.bio.Off -= off
+			b.add(zeros[:off])
+		}
+		b.add(p[:k])
+		p, pos = p[k:], pos+int64(k)
+		// Past the end of the file the rest of the block is zeroed whatever it was: a mapping shows it, a longer file would.
+		if off := pos & (bs - 1); len(p) == 0 && off > 0 && (zeroing || d.write && pos >= ip.Size()) {
+			b.add(zeros[:bs-off])
+		}
+		d.submit(it, b, pos-int64(k))
+		if d.failed() {
+			break
+		}
+	}
+	return n, nil
+}
+
+// classify notes what writing to the mapping means for completion, and whether FUA may stand for a sync.
+func (d *direct) classify(m *Mapping, lim *block.Limits) {
+	if m.Type == Unwritten {
+		d.res |= DirectUnwritten
+	}
+	if m.Flags&FlagShared != 0 {
+		d.res |= DirectCow
+	}
+	if m.Type != Mapped || m.Flags&(FlagNew|FlagShared|FlagDirty) != 0 || lim.VolatileCache && !lim.FUA {
+		d.through = false
+	}
+}
+
+// submit sends off the bio held back, and holds b back.
+func (d *direct) submit(it *Iter, b *directBio, pos int64) {
+	b.bio.Op = block.OpRead
+	if d.write {
+		b.bio.Op = block.OpWrite
+		if d.through && b.dev.Limits().VolatileCache {
+			b.bio.Flags |= block.FUA
+		}
+	}
+	b.bio.Vecs = b.vecs
+	d.left.Add(1)
+	if t := it.Inode.SB().Trace; t != nil {
+		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: it.Inode.Ino(), Pos: b.bio.Off, Len: b.bio.Bytes()})
+	}
+	if d.do != nil && d.do.SubmitIO != nil {
+		d.do.SubmitIO(it, &b.bio, pos)
+		return
+	}
+	if last := d.last; last != nil {
+		last.dev.Submit(&last.bio)
+	}
+	d.last = b
+}
+
+// fail keeps the first error.
+func (d *direct) fail(err error) {
+	d.mu.Lock()
+	if d.err == nil {
+		d.err = err
+	}
+	d.mu.Unlock()
+}
+
+func (d *direct) failed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err != nil
+}
+
+func (d *direct) free() {
+	d.k, d.do, d.buf, d.err, d.last = nil, nil, nil, nil, nil
+	d.moved, d.res, d.needSync, d.through, d.inWorker = 0, 0, false, false, false
+	directs.Put(d)
+}
