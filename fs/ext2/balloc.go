@@ -22,11 +22,20 @@ type reservation struct {
 const (
 	windowMin = 8
 	windowMax = 2048
+	fewBlocks = 64 // fewer free ones in a row than that are left to those who want no more
 )
 
-// allocBlocks takes up to want contiguous blocks, near goal and from ip's window, and marks them in use. Inside a
+// wish is where blocks should come from.
+type wish struct {
+	goal disk.FSBlock
+	sure bool // goal follows from where other blocks of the file lie; else it is as good as any
+	late bool // the block belongs before some that were allocated already: pieces of a file may arrive in any order
+	room bool // goal leaves room for the indirect blocks before it
+}
+
+// allocBlocks takes up to want contiguous blocks, near the wish and from ip's window, and marks them in use. Inside a
 // transaction, with ip.mapMu held exclusively. errno.NOSPC when there is none.
-func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, goal disk.FSBlock, want uint32) (disk.FSBlock, uint32, error) {
+func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, w wish, want uint32) (disk.FSBlock, uint32, error) {
 	if !ip.spending {
 		got := fs.claim(ip, int64(want), 1)
 		if got == 0 {
@@ -35,16 +44,31 @@ func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, goal disk.FSBlock, w
 		defer fs.promised.Add(-got) // taken by then, or not wanted
 		want = uint32(got)
 	}
-	r := &ip.resv
-	if r.held && r.next < r.end {
-		if b, n, err := fs.fromWindow(ctx, r, want); n > 0 || err != nil {
+	r, goal := &ip.resv, w.goal
+	inside := r.held && goal >= r.next && goal < r.end
+	if r.held && r.next < r.end && (inside || !w.sure) {
+		from := r.next
+		if inside {
+			from = goal
+		}
+		if b, n, err := fs.fromWindow(ctx, r, from, want); n > 0 || err != nil {
 			return b, n, err
+		}
+	}
+	if w.late && w.sure {
+		if n, err := fs.takeAt(ctx, ip, goal, want, false); n > 0 || err != nil {
+			return goal, n, err
 		}
 	}
 	if r.held {
 		size := r.size
 		fs.dropWindow(ip)
 		r.size = size
+	}
+	if w.sure {
+		if n, err := fs.takeAt(ctx, ip, goal, want, true); n > 0 || err != nil {
+			return goal, n, err
+		}
 	}
 	if !fs.dataBlock(goal) {
 		goal = fs.geo.GroupFirst(fs.geo.InodeGroup(disk.Ino(ip.Ino())))
@@ -74,8 +98,88 @@ func (fs *fsys) allocBlocks(ctx context.Context, ip *inode, goal disk.FSBlock, w
 	return 0, 0, errno.NOSPC
 }
 
-// fromWindow takes blocks from the window.
-func (fs *fsys) fromWindow(ctx context.Context, r *reservation, want uint32) (disk.FSBlock, uint32, error) {
+// along gives the block d data blocks behind b, or before it: the metadata at the heads of groups between do not count. 0 when
+// that is outside the device.
+func (fs *fsys) along(b disk.FSBlock, d int64) disk.FSBlock {
+	g := fs.geo
+	head := func(gr disk.Group) int64 { // blocks of metadata at the head of a group, as mke2fs lays them out
+		first, table := g.GroupFirst(gr), fs.groups[gr].desc.InodeTable
+		if table >= first && uint32(table-first) < g.GroupBlocks(gr)/2 {
+			return int64(table-first) + int64(g.ITableBlocks)
+		}
+		return int64(g.GroupHead(gr))
+	}
+	if !g.ValidBlock(b) {
+		return 0
+	}
+	gr, _ := g.GroupIndex(b)
+	at := int64(b) + d
+	for at >= int64(g.GroupFirst(gr))+int64(g.GroupBlocks(gr)) {
+		if gr++; uint32(gr) >= g.Groups {
+			return 0
+		}
+		at += head(gr)
+	}
+	for at < int64(g.GroupFirst(gr))+head(gr) {
+		if gr == 0 || d > 0 {
+			return 0
+		}
+		at -= head(gr)
+		gr--
+	}
+	return disk.FSBlock(at)
+}
+
+// takeAt takes blocks from goal on, if that is free and in nobody's window. With lay the file has no window: one is laid behind
+// them, and a few free blocks are not worth taking.
+func (fs *fsys) takeAt(ctx context.Context, ip *inode, goal disk.FSBlock, want uint32, lay bool) (uint32, error) {
+	if !fs.dataBlock(goal) {
+		return 0, nil
+	}
+	g, at := fs.geo.GroupIndex(goal)
+	gr := &fs.groups[g]
+	gr.mu.Lock()
+	defer gr.mu.Unlock()
+	if gr.bad {
+		return 0, nil
+	}
+	bh, bm, err := fs.bitmap(ctx, g, true)
+	if err != nil {
+		return 0, err
+	}
+	defer bh.Put()
+	r, window := &ip.resv, uint32(0)
+	if lay && fs.opts.Reserve && ip.IsRegular() {
+		window = windowSize(r, want)
+	}
+	stop := min(at+max(want, window), fs.geo.GroupBlocks(g))
+	if used, ok := bm.NextSet(at, stop); ok {
+		stop = used
+	}
+	base := fs.geo.GroupFirst(g)
+	for _, w := range gr.windows {
+		if w == r || w.next >= w.end {
+			continue
+		}
+		if lo, hi := uint32(w.next-base), uint32(w.end-base); at < hi && stop > lo {
+			stop = max(lo, at)
+		}
+	}
+	end := min(stop, at+want)
+	if end <= at || lay && end-at < min(want, fewBlocks) {
+		return 0, nil
+	}
+	bm.SetRange(at, end)
+	fs.dirtyBuffer(bh, kindBitmap)
+	fs.groupChanged(g, -int(end-at), 0, 0)
+	if lay && stop > end {
+		fs.layWindow(gr, r, g, base+disk.FSBlock(end), base+disk.FSBlock(stop))
+	}
+	return end - at, nil
+}
+
+// fromWindow takes blocks from the window, from on. What it leaves out before that stays in the window.
+func (fs *fsys) fromWindow(ctx context.Context, r *reservation, from disk.FSBlock, want uint32) (disk.FSBlock, uint32, error) {
 	gr := &fs.groups[r.group]
 	gr.mu.Lock()
 	defer gr.mu.Unlock()
@@ -85,21 +189,25 @@ func (fs *fsys) fromWindow(ctx context.Context, r *reservation, want uint32) (di
 	}
 	defer bh.Put()
 	base := fs.geo.GroupFirst(r.group)
-	at, end := uint32(r.next-base), uint32(r.end-base)
-	from, ok := bm.NextZero(at, end)
+	end := uint32(r.end - base)
+	at, ok := bm.NextZero(uint32(from-base), end)
 	if !ok {
-		r.next = r.end
+		if from == r.next {
+			r.next = r.end
+		}
 		return 0, 0, nil
 	}
-	stop, ok := bm.NextSet(from, min(end, from+want))
+	stop, ok := bm.NextSet(at, min(end, at+want))
 	if !ok {
-		stop = min(end, from+want)
+		stop = min(end, at+want)
 	}
-	bm.SetRange(from, stop)
+	bm.SetRange(at, stop)
 	fs.dirtyBuffer(bh, kindBitmap)
-	fs.groupChanged(r.group, -int(stop-from), 0, 0)
-	r.next = base + disk.FSBlock(stop)
-	return base + disk.FSBlock(from), stop - from, nil
+	fs.groupChanged(r.group, -int(stop-at), 0, 0)
+	if from == r.next {
+		r.next = base + disk.FSBlock(stop)
+	}
+	return base + disk.FSBlock(at), stop - at, nil
 }
 
 // allocIn looks for free blocks in one group, from index from on and then from its start, and lays a window behind what it
@@ -118,7 +226,7 @@ func (fs *fsys) allocIn(ctx context.Context, ip *inode, n disk.Group, from, want
 	defer bh.Put()
 	end := fs.geo.GroupBlocks(n)
 	r := &ip.resv
-	size := min(max(want, r.size, windowMin), windowMax)
+	size := windowSize(r, want)
 	if !fs.opts.Reserve || !ip.IsRegular() {
 		size = want
 	}
@@ -180,6 +288,11 @@ func (fs *fsys) findRun(gr *group, own *reservation, n disk.Group, bm disk.Bitma
 		from = a + m + 1
 	}
 	return at, k, ok
+}
+
+// windowSize says how much to take and keep for who wants so much: of who writes much at once more is to be expected.
+func windowSize(r *reservation, want uint32) uint32 {
+	return min(max(want, r.size, windowMin, min(want/fewBlocks, 1)*4*want), windowMax)
 }
 
 // layWindow makes [next, end) of group n the file's window; it has none. The sizes double while a file keeps using them up.

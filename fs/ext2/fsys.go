@@ -54,9 +54,13 @@ type inode struct {
 
 	// mapMu (truncate_mutex) guards the block map: data and what the indirect blocks hold, and the reservation window.
 	// Taken inside a transaction (fsys.begin) and inside folio locks; buffers and allocation groups come after it.
-	mapMu    sync.RWMutex
-	data     [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
-	resv     reservation
+	mapMu  sync.RWMutex
+	data   [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
+	resv   reservation
+	anchor struct { // where the file was last extended: the block after fb-1, and the place after that of fb-1; zero: not yet
+		fb disk.FileBlock
+		at disk.FSBlock
+	}
 	prom     promises
 	spending bool          // blocks that are taken now were promised
 	mapSeq   atomic.Uint64 // counts changes of the map but promises made; changed under mapMu, read anywhere

@@ -114,7 +114,7 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 	if max := uint64(g.MaxFileBlocks() - fb); uint64(want) > max {
 		want = uint32(max)
 	}
-	goal := ip.goal(ctx, fb)
+	w := ip.goal(ctx, fb)
 	// Indirect blocks from the one that is missing down, then the data.
 	var chain [3]disk.FSBlock
 	missing := last - level
@@ -123,15 +123,23 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 			fs.clearBlocks(b, 1)
 		}
 	}
+	above := w
+	if w.room && missing > 0 {
+		above.goal = fs.along(w.goal, -int64(path.Index[last])-int64(missing))
+		above.sure, above.late = fs.dataBlock(above.goal), true
+	}
 	for k := range missing {
-		b, _, err := fs.allocBlocks(ctx, ip, goal, 1)
+		b, _, err := fs.allocBlocks(ctx, ip, above, 1)
 		if err != nil {
 			undo(k)
 			return extent{}, err
 		}
-		chain[k], goal = b, b+1
+		chain[k], above.goal, above.sure = b, b+1, true
 	}
-	first, n, err := fs.allocBlocks(ctx, ip, goal, want)
+	if !w.room {
+		w = above
+	}
+	first, n, err := fs.allocBlocks(ctx, ip, w, want)
 	if err != nil {
 		undo(missing)
 		return extent{}, err
@@ -188,22 +196,63 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 	}
 	ip.AddBlocks((int64(n) + int64(missing)) * int64(g.BlockSize/disk.SectorSize))
 	ip.keep(fb, uint64(n))
+	if end := fb + disk.FileBlock(n); !w.late {
+		ip.anchor.fb, ip.anchor.at = end, first+disk.FSBlock(n)
+	}
 	ip.mapSeq.Add(1)
 	fs.dirtyInode(ip)
 	return extent{first: first, n: uint64(n), isNew: true, boundary: n == path.Left}, nil
 }
 
-// goal is where the next block of the file should lie: behind the one before it, or in the inode's group.
-func (ip *inode) goal(ctx context.Context, fb disk.FileBlock) disk.FSBlock {
+// nearAnchor is how far from the last allocation, in blocks, the place of a block is told from it.
+const nearAnchor = 4 * windowMax
+
+// goal is where the next block of the file should lie: behind the one before it; or as far from where the file was last
+// extended as it is in the file, since pieces of a file may arrive in another order than that of the file; or in the inode's
+// group.
+func (ip *inode) goal(ctx context.Context, fb disk.FileBlock) wish {
+	w := wish{late: fb < ip.anchor.fb}
+	g := ip.fs.geo
+	// How many blocks lie before a block of the file, with the indirect blocks among the data.
+	before := func(fb disk.FileBlock) int64 {
+		n, ptrs := int64(fb), disk.FileBlock(g.PtrsPerBlock)
+		if fb >= disk.NDirect {
+			n += int64(fb-disk.NDirect)>>g.PtrBits + 1
+		}
+		if fb >= disk.NDirect+ptrs {
+			n++
+		}
+		if fb >= disk.NDirect+ptrs+ptrs*ptrs {
+			n += 2
+		}
+		return n
+	}
 	if fb > 0 {
 		if e, _, err := ip.walk(ctx, fb-1, 1); err == nil && e.first != 0 {
-			return e.first + 1
+			w.sure, w.room = true, ip.IsRegular()
+			d := int64(1)
+			if w.room {
+				d = before(fb) - before(fb-1)
+			}
+			w.goal = ip.fs.along(e.first, d)
+			return w
 		}
 	}
-	g := ip.fs.geo
+	if at := ip.anchor.at; at != 0 && ip.IsRegular() {
+		if d := before(fb) - before(ip.anchor.fb); d > -nearAnchor && d < nearAnchor {
+			if goal := ip.fs.along(at-1, d+1); ip.fs.dataBlock(goal) {
+				w.goal, w.sure, w.room = goal, true, true
+				return w
+			}
+		}
+	}
 	gr := g.InodeGroup(disk.Ino(ip.Ino()))
 	// Files of one group start at different places in it, so that they do not collide at once.
-	return g.GroupFirst(gr) + disk.FSBlock(uint32(ip.Ino()*2654435761)%16*(g.GroupBlocks(gr)/16))
+	w.goal = g.GroupFirst(gr) + disk.FSBlock(uint32(ip.Ino()*2654435761)%16*(g.GroupBlocks(gr)/16))
+	if near := before(fb); fb > 0 && near < nearAnchor && ip.IsRegular() && ip.fs.dataBlock(w.goal+disk.FSBlock(near)) {
+		w.goal, w.room = w.goal+disk.FSBlock(near), true // what comes before will find its place
+	}
+	return w
 }
 
 // readBlock gives metadata block n of a directory or slow symbolic link, referenced; nil for a hole.
