@@ -22,9 +22,12 @@ const (
 	baseThreadsSum  = 32  // about so many in all, between those two
 	maxQueueThreads = 256 // a queue. Each costs 1 MiB of address space, and memory as far as requests filled it
 
-	growLook    = time.Millisecond       // after a queue ran out of free threads it is looked at so soon,
-	growLookMax = 16 * time.Millisecond  // and while it is short of them, up to so seldom
-	slowTime    = 500 * time.Microsecond // an operation that took so long was waiting, not working
+	growLook    = time.Millisecond      // after a queue ran out of free threads it is looked at so soon,
+	growLookMax = 16 * time.Millisecond // and while it is short of them, up to so seldom
+	roamBytes   = 128 << 10             // requests that move so much leave their CPU
+	maxPinned   = 1024                  // CPUs that an affinity mask names
+
+	slowTime = 500 * time.Microsecond // an operation that took so long was waiting, not working
 )
 
 // ringServer is the io_uring side of a connection.
@@ -309,6 +312,15 @@ func pin(q *queue) {
 		set.Set(int(q.id))
 		_ = unix.SchedSetaffinity(0, &set) // outside of our cpuset it runs where it may
 	}
+}
+
+// unpin lets the calling thread, which must be locked, run on any CPU of our cpuset.
+func unpin() {
+	var set unix.CPUSet
+	for i := range maxPinned {
+		set.Set(i)
+	}
+	_ = unix.SchedSetaffinity(0, &set) // it stays where it is, then
 }
 
 // addThread gives a queue one more thread. Failing to is not fatal: the others go on.

@@ -53,6 +53,7 @@ type ringThread struct {
 	rs      *ringServer
 	entries []entry // one; for a keeper one a queue
 	keeper  bool    // it serves the queues of absent CPUs
+	roams   bool    // not pinned at the moment
 	ring    *uring
 	mem     []byte
 
@@ -208,6 +209,7 @@ func (t *ringThread) loop() {
 			e.queue.arrived.Store(true)
 			t.rs.saturated()
 		}
+		t.settle(e)
 		t.handle(e)
 		t.submit(cmdCommitAndFetch, int(i), wire.Uint64(e.header[headerCommit:]))
 		if t.keeper {
@@ -215,6 +217,27 @@ func (t *ringThread) loop() {
 			_ = t.ring.enter(0)
 		}
 	}
+}
+
+// settle lets the thread go where there is room when the request in e moves much data: copying beside the caller, not
+// in turns with him, is worth more than waking him without an interrupt. For small ones it comes back to its CPU.
+func (t *ringThread) settle(e *entry) {
+	if t.keeper || !e.queue.online {
+		return
+	}
+	bytes := wire.Uint32(e.header[headerPayload:])
+	if wire.Uint32(e.header[offOpcode:]) == opRead {
+		bytes = wire.Uint32(e.header[headerArgs+offReadSize:])
+	}
+	switch big := bytes >= roamBytes; {
+	case big && !t.roams:
+		unpin()
+	case !big && t.roams:
+		pin(e.queue)
+	default:
+		return
+	}
+	t.roams = !t.roams
 }
 
 // handle works on the request in e and leaves the reply there.

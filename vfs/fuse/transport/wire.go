@@ -12,6 +12,7 @@ import (
 const (
 	opForget        = 2
 	opStatfs        = 17
+	opRead          = 15
 	opFsync         = 20
 	opInit          = 26
 	opFsyncDir      = 30
@@ -44,6 +45,8 @@ const (
 	offNode   = 16
 	offPid    = 32
 	offError  = 4
+
+	offReadSize = 16 // in fuse_read_in
 )
 
 // minReadBuffer is the smallest buffer the kernel fills on /dev/fuse, and the smallest payload of a ring entry.
