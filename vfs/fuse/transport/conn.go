@@ -28,7 +28,7 @@ type conn struct {
 
 	maxWrite int           // bytes of data in a request, as negotiated
 	init     fuse.InitIn   // what the kernel said
-	slots    sync.Pool     // *slot
+	slots    chan *slot    // unused ones
 	dead     chan struct{} // closed once when the kernel is gone
 	die      func()        // closes dead
 	ring     *ringServer   // nil without io_uring
@@ -50,13 +50,16 @@ type conn struct {
 	inflight map[uint64]struct{} // requests read from /dev/fuse that are being worked on
 }
 
+// keptSlots is how many readers' memory is kept for the next ones.
+const keptSlots = 4
+
 func newConn(hooks Hooks, log *slog.Logger, maxWrite int) *conn {
 	c := &conn{
 		fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{},
 		wakeWatcher: make(chan struct{}, 1),
 	}
 	c.die = sync.OnceFunc(func() { close(c.dead) })
-	c.slots.New = func() any { return newSlot(maxWrite) }
+	c.slots = make(chan *slot, keptSlots)
 	return c
 }
 
@@ -73,8 +76,11 @@ func (c *conn) isDead() bool {
 // initialize reads INIT, the first request of a connection, and answers it. raw is the request as it came;
 // ring reports whether the kernel agreed to io_uring.
 func (c *conn) initialize() (raw []byte, ring bool, err error) {
-	s := c.slots.Get().(*slot)
-	defer c.slots.Put(s)
+	s, err := c.takeSlot()
+	if err != nil {
+		return nil, false, err
+	}
+	defer c.giveSlot(s)
 	n, err := readRetry(c.fd, s.in)
 	if err != nil {
 		return nil, false, fmt.Errorf("read INIT: %w", err)
@@ -126,7 +132,17 @@ func (c *conn) serve() {
 }
 
 // close gives the device back. Nobody may be reading it.
-func (c *conn) close() { unix.Close(c.fd) } //nolint:errcheck // the connection is gone; nothing to lose
+func (c *conn) close() {
+	unix.Close(c.fd) //nolint:errcheck // the connection is gone; nothing to lose
+	for {
+		select {
+		case s := <-c.slots:
+			unix.Munmap(s.mem) //nolint:errcheck // our own mapping
+		default:
+			return
+		}
+	}
+}
 
 func orEIO(st fuse.Status) fuse.Status {
 	if st.Ok() {

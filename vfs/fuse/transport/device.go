@@ -4,6 +4,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 	"unsafe"
@@ -29,6 +30,7 @@ const (
 
 // slot is what a reader works with.
 type slot struct {
+	mem  []byte // of both below; a mapping
 	in   []byte // request; the data of a WRITE is page aligned
 	out  []byte // reply
 	inv  [1][]byte
@@ -38,13 +40,37 @@ type slot struct {
 // writeDataOffset is where the data of a WRITE begins: both headers.
 const writeDataOffset = int(unsafe.Sizeof(fuse.WriteIn{}))
 
-func newSlot(maxWrite int) *slot {
+// newSlot takes its memory from the system and not from the heap: most requests touch the first page of it only, and the
+// collector need not know of the rest.
+func newSlot(maxWrite int) (*slot, error) {
 	const page = 4096
-	size := max(writeDataOffset+maxWrite, minReadBuffer)
-	b := make([]byte, size+2*page)
-	skip := int(-(uintptr(unsafe.Pointer(&b[0])) + uintptr(writeDataOffset)) & (page - 1))
-	// Replies may be longer than data by their fixed struct (never above a page).
-	return &slot{in: b[skip : skip+size+page-writeDataOffset : skip+size+page-writeDataOffset], out: make([]byte, max(maxWrite, minReadBuffer)+page)}
+	// Replies may be longer than data by their fixed struct, never above a page. The data of a WRITE is to begin on a page.
+	in := (page - writeDataOffset) + max(writeDataOffset+maxWrite, minReadBuffer) + page
+	out := max(maxWrite, minReadBuffer) + page
+	in = (in + page - 1) &^ (page - 1)
+	mem, err := unix.Mmap(-1, 0, in+out, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("fuse: memory for requests: %w", err)
+	}
+	return &slot{mem: mem, in: mem[page-writeDataOffset : in : in], out: mem[in:]}, nil
+}
+
+// takeSlot gives memory for a reader, giveSlot takes it back: little of it is kept.
+func (c *conn) takeSlot() (*slot, error) {
+	select {
+	case s := <-c.slots:
+		return s, nil
+	default:
+		return newSlot(c.maxWrite)
+	}
+}
+
+func (c *conn) giveSlot(s *slot) {
+	select {
+	case c.slots <- s:
+	default:
+		unix.Munmap(s.mem) //nolint:errcheck // our own mapping
+	}
 }
 
 func readRetry(fd int, b []byte) (int, error) {
@@ -69,8 +95,16 @@ func (c *conn) addReader() {
 func (c *conn) read() {
 	defer c.readers.Done()
 	defer c.allReaders.Add(-1)
-	s := c.slots.Get().(*slot)
-	defer c.slots.Put(s)
+	s, err := c.takeSlot()
+	if err != nil {
+		c.log.Error("fuse: a reader cannot begin", "error", err)
+		if c.idleReaders.Add(-1); c.allReaders.Load() == 1 {
+			c.cut() // it was the only one
+			c.die()
+		}
+		return
+	}
+	defer c.giveSlot(s)
 	for {
 		n, err := readRetry(c.fd, s.in)
 		if err != nil {
