@@ -91,6 +91,7 @@ func (a *app) serveCmd() *cobra.Command {
 func (a *app) serve(ctx context.Context, r *mountRequest, parent *daemon.Child) error {
 	// Threads that serve the ring each want a processor of the scheduler while they work; measured with 16 callers.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
+	rareCollections()
 	s := &serving{r: r, since: time.Now(), closed: make(chan struct{}), level: new(slog.LevelVar)}
 	if r.opt.Debug || r.opt.Trace {
 		s.level.Set(slog.LevelDebug)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +32,7 @@ type workload struct {
 
 const (
 	bigFile = 256 << 20
-	manyN   = 5000
+	manyN   = 10000
 )
 
 var workloads = []workload{
@@ -56,7 +56,11 @@ func prepare(dir string) error {
 	if err := run("mke2fs", "-q", "-F", "-t", "ext2", "-b", "4096", "-N", "65536", filepath.Join(dir, "empty"), "1G"); err != nil {
 		return err
 	}
-	return run("tar", "-cf", filepath.Join(dir, "src.tar"), "-C", runtime.GOROOT(), "src/cmd", "src/net", "src/runtime", "src/crypto")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w", err)
+	}
+	return run("tar", "-cf", filepath.Join(dir, "src.tar"), "-C", strings.TrimSpace(string(root)), "src/cmd", "src/net", "src/runtime", "src/crypto")
 }
 
 func writeBig(e *env) error {
