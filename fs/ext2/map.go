@@ -205,7 +205,7 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 }
 
 // nearAnchor is how far from the last allocation, in blocks, the place of a block is told from it.
-const nearAnchor = 4 * windowMax
+const nearAnchor = 32 * windowMax
 
 // goal is where the next block of the file should lie: behind the one before it; or as far from where the file was last
 // extended as it is in the file, since pieces of a file may arrive in another order than that of the file; or in the inode's

@@ -53,7 +53,7 @@ func TestFragmentation(t *testing.T) {
 	defer func() { require.NoError(t, sb.Unmount(context.Background())) }()
 	n := extents(t, sb, "/alone")
 	t.Logf("%d MiB alone: %d extents", alone, n)
-	require.LessOrEqual(t, n, 4+alone/8) // a group holds 128 MiB; a piece that overtakes many others may find its place taken
+	require.LessOrEqual(t, n, 4+alone/30) // a group holds 128 MiB; a piece that overtakes others may find its place taken
 	total := 0
 	for i := range writers {
 		total += extents(t, sb, fmt.Sprintf("/with-%d", i))
