@@ -9,7 +9,7 @@ import (
 
 // spareHeap is how much garbage may gather before the collector runs, in bytes. By its own rule (as much as is alive) it
 // would run ten times a second while files are made, as little is alive, and take a fifth of the daemon's time.
-const spareHeap = 32 << 20
+const spareHeap = 16 << 20
 
 // rareCollections sets the collector by what is alive, anew after each collection. Who sets GOGC is obeyed.
 func rareCollections() {
