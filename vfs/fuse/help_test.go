@@ -4,6 +4,7 @@ package fuse_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -110,7 +111,13 @@ func mount(t testing.TB, o vfsfuse.Options, hook func(ctx context.Context, op st
 	sb, ram := vfstest.New(t, vfs.MountOptions{Log: slog.New(slog.DiscardHandler)})
 	ram.Hook = hook
 	m := &mounted{sb: sb, ram: ram, dir: dir}
-	m.Server, err = vfsfuse.Serve(sb, dir, o)
+	for range 40 {
+		// Another test may have the machine's switch for io_uring off for a moment.
+		if m.Server, err = vfsfuse.Serve(sb, dir, o); !errors.Is(err, unix.EOPNOTSUPP) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		m.umount(t)
