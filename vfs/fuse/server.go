@@ -26,7 +26,8 @@ type Options struct {
 	MaxWrite                  int  // bytes of one request: 1 MiB by default
 	ReadaheadKiB              int  // of the mount's backing device; 1024 by default, where we may set it
 	NoWritebackCache          bool // the kernel sends every write at once
-	// Transport is "auto" (io_uring where the kernel has it switched on), "fuse" or "uring".
+	// Transport is "auto" (io_uring where the kernel has it switched on), "fuse" (by /dev/fuse) or "uring", which switches
+	// it on where we may.
 	Transport string
 	// Squash shows other owners and modes than the image holds.
 	Squash *Squash
@@ -139,7 +140,7 @@ func (s *Server) Unmount(_ context.Context, lazy bool) error {
 // not reached us from the kernel's cache is lost.
 func (s *Server) Abort() error { return s.srv.Abort() }
 
-// Transport says how requests come: "io_uring", "ordinary" or "device".
+// Transport says how requests come: "io_uring" or "device", which is by reading /dev/fuse.
 func (s *Server) Transport() string { return s.srv.Kind().String() }
 
 // MountPoint is the directory.
