@@ -116,9 +116,8 @@ func beginBlocks(ctx context.Context, it *Iter, ro *ReadOps, fo *pagecache.Folio
 			if unshare {
 				return fmt.Errorf("inode %d: unshare of %s at %d: %w", ip.Ino(), src, pos, errno.IO)
 			}
-			data := fo.Data()
-			clear(data[from:max(from, min(off, from+k))])
-			clear(data[min(from+k, max(off+n, from)) : from+k])
+			// All of it, also what is to be stored to: the store may fail.
+			clear(fo.Data()[from : from+k])
 		case it.Flags&OpNoWait != 0:
 			return errno.AGAIN
 		default:
