@@ -372,11 +372,12 @@ func TestMapError(t *testing.T) {
 // sick is a device that fails what it is told to.
 type sick struct {
 	block.Device
-	failWrite, failRead atomic.Int64 // the n-th from now
+	failWrite atomic.Int64 // the n-th from now
+	badRead   atomic.Int64 // reads of this byte
 }
 
 func (d *sick) Submit(b *block.Bio) {
-	if b.Op == block.OpWrite && d.failWrite.Add(-1) == 0 || b.Op == block.OpRead && d.failRead.Add(-1) == 0 {
+	if b.Op == block.OpWrite && d.failWrite.Add(-1) == 0 || b.Op == block.OpRead && d.badRead.Load() >= b.Off && d.badRead.Load() < b.Off+b.Bytes() {
 		b.End(b.Fail("sick", "told to", errno.IO))
 		return
 	}
@@ -392,13 +393,16 @@ func TestDeviceErrors(t *testing.T) {
 	f := fs.File(t, "mapped 1k; unwritten 1k; mapped 2k", 4096) // two bios
 	f.Store(t, 0, bytes.Repeat([]byte{1}, 1024))
 	f.Store(t, 2, bytes.Repeat([]byte{2}, 1024))
-	d.failRead.Store(2)
+	third, err := iomap.Bmap(ctx, f.Inode, 2, f.Read)
+	require.NoError(t, err)
+	d.badRead.Store(int64(third << 10))
 	p := make([]byte, 4096)
 	_, err = read(f, p, 0, false)
 	require.ErrorIs(t, err, errno.IO)
 	n, err := read(f, p[:1024], 0, false)
 	require.NoError(t, err, "the block that could be read is there")
 	require.Equal(t, bytes.Repeat([]byte{1}, 1024), p[:n])
+	d.badRead.Store(-1)
 	n, err = read(f, p, 0, false)
 	require.NoError(t, err, "and the others when the device is well")
 	require.Equal(t, byte(2), p[:n][2048])
