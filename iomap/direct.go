@@ -61,7 +61,6 @@ type direct struct {
 
 	needSync bool // the caller wants the data durable
 	through  bool // … and FUA will see to it, so far
-	inWorker bool // completion may wait, and so has a goroutine of its own
 
 	last *directBio // held back: sent off by the caller's own goroutine when it waits anyway
 
@@ -88,6 +87,7 @@ func Direct(ctx context.Context, k *vfs.Kiocb, p []byte, write bool, ops *Ops, d
 	if len(p) == 0 {
 		return 0, nil
 	}
+	k.Synced = false
 	d := directs.Get().(*direct)
 	d.k, d.do, d.fl, d.write, d.buf, d.extra = k, do, fl, write, p, doneBefore
 	d.size = k.Inode.Size()
@@ -95,7 +95,10 @@ func Direct(ctx context.Context, k *vfs.Kiocb, p []byte, write bool, ops *Ops, d
 	begun, err := d.prepare(ctx)
 	if !begun {
 		d.free()
-		return doneBefore, err
+		if err != nil {
+			return 0, err
+		}
+		return doneBefore, nil
 	}
 	k.Inode.DirectBegin()
 	d.left.Store(1)
@@ -219,6 +222,7 @@ func (d *direct) inline(it *Iter, p []byte) {
 		clear(p[n:])
 		return
 	}
+	d.through = false // End stores it
 	if size := ip.Size(); pos > size {
 		clear(m.InlineData[max(size-m.Offset, 0) : pos-m.Offset])
 	}
@@ -243,8 +247,12 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 	if (pos|n)&(align-1) != 0 {
 		return 0, fmt.Errorf("inode %d: direct I/O of %d bytes at %d: not aligned to %d: %w", ip.Ino(), n, pos, align, errno.INVAL)
 	}
-	if d.fl&DirectAtomic != 0 && n < int64(len(d.buf)) {
-		return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: its blocks do not lie together: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
+	if bs > int64(len(zeros)) {
+		return 0, fmt.Errorf("inode %d: direct I/O with blocks of %d bytes: %w", ip.Ino(), bs, errno.INVAL)
+	}
+	most := lim.MaxBio
+	if d.fl&DirectAtomic != 0 && (n < int64(len(d.buf)) || most > 0 && n > most) {
+		return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: not one piece on the device: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
 	}
 	zeroing := false
 	if d.write {
@@ -254,18 +262,26 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 	d.moved += n
 	for first := true; len(p) > 0; first = false {
 		k := len(p)
-		if lim.MaxBio > 0 && int64(k) > lim.MaxBio {
-			k = int(lim.MaxBio)
+		if most > 0 {
+			k = int(min(int64(k), most))
 		}
 		b := newDirectBio(d, m.Dev, m.AddrOf(pos))
 		if off := pos & (bs - 1); first && zeroing && off > 0 {
 			b.bio.Off -= off
 			b.add(zeros[:off])
+			if most > 0 && off+int64(k) > most {
+				d.submit(it, b, pos-off)
+				b = newDirectBio(d, m.Dev, m.AddrOf(pos))
+			}
 		}
 		b.add(p[:k])
 		p, pos = p[k:], pos+int64(k)
 		// Past the end of the file the rest of the block is zeroed whatever it was: a mapping shows it, a longer file would.
 		if off := pos & (bs - 1); len(p) == 0 && off > 0 && (zeroing || d.write && pos >= ip.Size()) {
+			if most > 0 && b.bytes()+bs-off > most {
+				d.submit(it, b, pos-int64(k))
+				b, k = newDirectBio(d, m.Dev, m.AddrOf(pos)), 0
+			}
 			b.add(zeros[:bs-off])
 		}
 		d.submit(it, b, pos-int64(k))
@@ -330,6 +346,6 @@ func (d *direct) failed() bool {
 
 func (d *direct) free() {
 	d.k, d.do, d.buf, d.err, d.last = nil, nil, nil, nil, nil
-	d.moved, d.res, d.needSync, d.through, d.inWorker = 0, 0, false, false, false
+	d.moved, d.res, d.needSync, d.through = 0, 0, false, false
 	directs.Put(d)
 }

@@ -34,6 +34,13 @@ func newDirectBio(d *direct, dev block.Device, addr int64) *directBio {
 
 func (b *directBio) add(p []byte) { b.vecs = append(b.vecs, p) }
 
+func (b *directBio) bytes() (n int64) {
+	for _, v := range b.vecs {
+		n += int64(len(v))
+	}
+	return n
+}
+
 func directDone(bio *block.Bio) {
 	b := bio.Private.(*directBio)
 	d := b.over(bio.Err)
@@ -43,7 +50,8 @@ func directDone(bio *block.Bio) {
 	switch {
 	case !d.async:
 		d.wake <- struct{}{}
-	case d.inWorker || d.failed():
+	case d.write || d.failed():
+		// Completion of a write waits for the filesystem, for folios that may be read by bios behind this one, for a sync.
 		go d.complete(context.Background())
 	default:
 		d.complete(context.Background())
@@ -64,12 +72,8 @@ func (b *directBio) over(err error) *direct {
 
 // finish ends submission: it waits for what is in flight, or leaves it to complete by itself.
 func (d *direct) finish(ctx context.Context) (int, error) {
-	if d.write && d.through {
-		d.needSync = false // FUA did it
-		d.k.Synced = true
-	}
-	// Completion of a write may wait for the filesystem, for folios, for a sync.
-	d.inWorker = d.write && (d.do != nil && d.do.EndIO != nil || d.needSync || !d.k.Inode.Pages.Empty())
+	d.through = d.through && d.moved == int64(len(d.buf))
+	d.needSync = d.needSync && !d.through
 	if b := d.last; b != nil {
 		d.last = nil
 		if d.async {
@@ -125,6 +129,7 @@ func (d *direct) result(ctx context.Context) (int, error) {
 	if t := ip.SB().Trace; t != nil {
 		t.Emit(trace.Event{Kind: trace.DirectDone, Ino: ip.Ino(), Pos: pos, Len: int64(len(d.buf)), Got: n, Err: err})
 	}
+	k.Synced = d.write && d.through && err == nil
 	extra := d.extra
 	d.free()
 	if err != nil {

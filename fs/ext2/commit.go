@@ -96,6 +96,7 @@ type committer struct {
 	mu       sync.Mutex
 	begun    atomic.Uint64 // commits begun
 	finished uint64        // commits finished; guarded by mu
+	durable  atomic.Uint64 // the last commit that finished well
 	err      error         // of the last; guarded by mu
 
 	inodesMu sync.Mutex // guards inodes and the transitions of order.dirty. Leaf
@@ -322,6 +323,9 @@ func (fs *fsys) commitNow(ctx context.Context) error {
 		fs.release(p)
 	}
 	c.finished, c.err = n, err
+	if err == nil {
+		c.durable.Store(n)
+	}
 	c.mu.Unlock()
 	p.drop()
 	return err

@@ -61,9 +61,10 @@ type inode struct {
 		fb disk.FileBlock
 		at disk.FSBlock
 	}
-	prom     promises
-	spending bool          // blocks that are taken now were promised
-	mapSeq   atomic.Uint64 // counts changes of the map but promises made; changed under mapMu, read anywhere
+	prom      promises
+	spending  bool          // blocks that are taken now were promised
+	mapCommit atomic.Uint64 // the commit that makes size and map durable as they are; 0: they are
+	mapSeq    atomic.Uint64 // counts changes of the map but promises made; changed under mapMu, read anywhere
 
 	fileACL  atomic.Uint32 // block of the extended attributes, 0 for none
 	raw      disk.Inode    // what was read from the medium: keeps the fields that we do not change. Guarded by AttrMu

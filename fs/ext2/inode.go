@@ -105,6 +105,15 @@ func (ip *inode) encode(raw []byte) {
 	in.EncodeTo(raw)
 }
 
+// markDirty is SuperOperations.DirtyInode.
+func (fs *fsys) markDirty(vi *vfs.Inode, d vfs.DirtyFlags) {
+	ip := inodeOf(vi)
+	if d&vfs.DirtySize != 0 {
+		ip.mapChanged()
+	}
+	fs.dirtyInode(ip)
+}
+
 // evictInode is SuperOperations.EvictInode. A file without links gives back its blocks and its number: its death is on the
 // medium already, or it never was there.
 func (fs *fsys) evictInode(vi *vfs.Inode) {

@@ -46,6 +46,9 @@ func (ip *inode) fill(m *iomap.Mapping, fb disk.FileBlock, e extent) {
 	if e.isNew {
 		m.Flags |= iomap.FlagNew
 	}
+	if !ip.mapDurable() {
+		m.Flags |= iomap.FlagDirty
+	}
 }
 
 // fillHole is fill for a hole, parts of which may be promised.
@@ -306,6 +309,11 @@ func (fs *fsys) iomapTable(t *tables) {
 	}
 	if fs.on(vfs.OpSwap, vfs.Iomap) {
 		t.file.SwapActivate = func(ctx context.Context, ip *vfs.Inode, n uint64, add func(vfs.SwapExtent) error) error {
+			if !fs.sb.ReadOnly() {
+				if err := fs.commitNow(ctx); err != nil { // a map that is not on the medium is refused
+					return err
+				}
+			}
 			return iomap.SwapActivate(ctx, ip, n, add, readOps)
 		}
 	}

@@ -200,6 +200,7 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 		ip.anchor.fb, ip.anchor.at = end, first+disk.FSBlock(n)
 	}
 	ip.mapSeq.Add(1)
+	ip.mapChanged()
 	fs.dirtyInode(ip)
 	return extent{first: first, n: uint64(n), isNew: true, boundary: n == path.Left}, nil
 }

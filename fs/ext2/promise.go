@@ -187,6 +187,12 @@ func (ip *inode) isHole(ctx context.Context, fb disk.FileBlock, limit uint64) (n
 	return max(promised, gap), promised == 0, nil
 }
 
+// mapChanged notes that size or map changed: a commit that begins later makes that durable.
+func (ip *inode) mapChanged() { ip.mapCommit.Store(ip.fs.commit.begun.Load() + 1) }
+
+// mapDurable reports whether size and map are on the medium as they are.
+func (ip *inode) mapDurable() bool { return ip.mapCommit.Load() <= ip.fs.commit.durable.Load() }
+
 // claim sets up to n blocks of the free space aside on behalf of ip, at least atLeast or none, and gives how many. Who claimed takes
 // them, or gives them back by fs.promised.
 func (fs *fsys) claim(ip *inode, n, atLeast int64) int64 {

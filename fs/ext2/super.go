@@ -169,7 +169,7 @@ func (fs *fsys) open(ctx context.Context, dev block.Device, readOnly *bool) erro
 	fs.makeTables()
 	sb.Op = &vfs.SuperOperations{
 		ReadInode: fs.readInode, EvictInode: fs.evictInode,
-		DirtyInode: func(vi *vfs.Inode, _ vfs.DirtyFlags) { fs.dirtyInode(inodeOf(vi)) },
+		DirtyInode: fs.markDirty,
 		Sync:       fs.sync, StatFS: fs.statFS, Trim: fs.trim, Remount: fs.remount, Put: fs.put, Label: fs.label, SetLabel: fs.setLabel,
 	}
 	root, err := sb.Get(ctx, uint64(disk.RootIno))

@@ -74,6 +74,7 @@ func (ip *inode) freeRange(ctx context.Context, from, to disk.FileBlock) error {
 			}
 			f.flush()
 			ip.mapSeq.Add(1)
+			ip.mapChanged()
 			fs.dirtyInode(ip)
 		}
 		ip.mapMu.Unlock()
