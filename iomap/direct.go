@@ -55,7 +55,7 @@ type direct struct {
 	async bool
 	buf   []byte
 	size  int64 // of the file when the request began
-	moved int64 // bytes mapped, and zeroed or sent off
+	moved int64 // bytes zeroed, copied or sent off
 	extra int   // done before, counted in the result
 	res   DirectResult
 
@@ -123,7 +123,7 @@ func (d *direct) prepare(ctx context.Context) (begun bool, err error) {
 	if d.fl&DirectOverwriteOnly != 0 && end > d.size {
 		return false, errno.AGAIN
 	}
-	d.needSync = d.k.DSync || d.k.Sync
+	d.needSync = d.k.DSync || d.k.Sync || d.async && ip.Flags()&vfs.FlagSync != 0
 	d.through = d.k.DSync && !d.k.Sync
 	if as.Empty() {
 		return true, nil
@@ -251,6 +251,9 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 		return 0, fmt.Errorf("inode %d: direct I/O with blocks of %d bytes: %w", ip.Ino(), bs, errno.INVAL)
 	}
 	most := lim.MaxBio
+	if most > 0 {
+		most = max(most&^(align-1), align) // each bio begins and ends aligned
+	}
 	if d.fl&DirectAtomic != 0 && (n < int64(len(d.buf)) || most > 0 && n > most) {
 		return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: not one piece on the device: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
 	}
@@ -259,7 +262,7 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 		d.classify(m, lim)
 		zeroing = m.Type == Unwritten || m.Flags&FlagNew != 0
 	}
-	d.moved += n
+	sent := int64(0)
 	for first := true; len(p) > 0; first = false {
 		k := len(p)
 		if most > 0 {
@@ -275,7 +278,7 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 			}
 		}
 		b.add(p[:k])
-		p, pos = p[k:], pos+int64(k)
+		p, pos, sent = p[k:], pos+int64(k), sent+int64(k)
 		// Past the end of the file the rest of the block is zeroed whatever it was: a mapping shows it, a longer file would.
 		if off := pos & (bs - 1); len(p) == 0 && off > 0 && (zeroing || d.write && pos >= ip.Size()) {
 			if most > 0 && b.bytes()+bs-off > most {
@@ -286,10 +289,11 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 		}
 		d.submit(it, b, pos-int64(k))
 		if d.failed() {
-			break
+			break // what was sent off counts, for EndIO and End
 		}
 	}
-	return n, nil
+	d.moved += sent
+	return sent, nil
 }
 
 // classify notes what writing to the mapping means for completion, and whether FUA may stand for a sync.

@@ -97,7 +97,7 @@ func (d *direct) finish(ctx context.Context) (int, error) {
 // complete ends an asynchronous request.
 func (d *direct) complete(ctx context.Context) {
 	k, done := d.k, d.k.Done
-	sync, datasync, write := d.needSync, !k.Sync, d.write
+	sync, datasync, write := d.needSync, !k.Sync && k.Inode.Flags()&vfs.FlagSync == 0, d.write
 	n, err := d.result(ctx)
 	if write && sync && err == nil && n > 0 && k.File != nil {
 		if err = k.File.Fsync(ctx, datasync); err != nil {

@@ -10,12 +10,13 @@ import (
 
 // Fiemap (iomap_fiemap) reports the mappings of info's range as extents, in order and as Begin gives them: neither clipped to the range nor
 // put together. Holes are left out. The last extent of the range is marked so, when the answer reaches it. Each is handed to info as
-// soon as the next is known: a file may have millions. vfs.FiemapSync was served by the VFS. Hold ip.Rw shared.
+// soon as the next is known: a file may have millions. vfs.FiemapSync was served by the VFS. vfs.FiemapXattr asks for other mappings, so
+// it is refused here: a filesystem that has them passes their operations, and clears the flag. Hold ip.Rw shared.
 //
 // Errors: those of FiemapInfo.Prep, Begin's, Emit's; errno.NOENT from Begin means that there is nothing to map, and is success.
 // Source: Documentation/filesystems/iomap/operations.rst, "FS_IOC_FIEMAP"; Documentation/filesystems/fiemap.rst.
 func Fiemap(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo, ops *Ops) error {
-	if err := info.Prep(vfs.FiemapXattr, uint64(ip.SB().MaxBytes)); err != nil {
+	if err := info.Prep(0, uint64(ip.SB().MaxBytes)); err != nil {
 		return err
 	}
 	var prev vfs.FiemapExtent // known not to be the last when the next one comes

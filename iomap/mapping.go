@@ -178,14 +178,15 @@ func (m *Mapping) check(pos int64, bs int64, op OpFlags) string {
 		}
 		return ""
 	}
-	if m.Flags&FlagAnonWrite != 0 {
-		return ""
-	}
 	switch {
-	case m.Dev == nil && m.Dax == nil:
-		return "no device"
 	case op&OpDax != 0 && m.Dax == nil:
 		return "the device is not memory"
+	case op&OpDax == 0 && m.Dev == nil:
+		return "no device"
+	case m.Flags&FlagAnonWrite != 0 && op != OpWrite:
+		return "no address yet, but asked for other than writeback"
+	case m.Flags&FlagAnonWrite != 0:
+		return ""
 	case m.Addr > math.MaxInt64 || int64(m.Addr) > math.MaxInt64-m.Length:
 		return "address out of range"
 	case m.Dev != nil && int64(m.Addr)+m.Length > m.Dev.Size():
