@@ -16,6 +16,13 @@
 // A mapping is used only within its range and its source's; every Begin that succeeded meets one End; a mapping that breaks the
 // contract is an error that names filesystem, inode and mapping, never a wrong byte. State is two bits a block (folio_state.go).
 //
+// # What of the kernel's direct I/O is missing, on purpose
+//
+// User memory is a []byte, so it cannot fault: there is no IOMAP_DIO_PARTIAL, nothing is pinned or marked dirty after a read, and no
+// bounce of user memory. doneBefore is kept for callers that go on after a short count. Completion by the caller
+// (IOCB_DIO_CALLER_COMP) has no use where a goroutine costs little: asynchronous writes complete in one of their own, reads
+// where the device ends them.
+//
 // # Locks
 //
 // Outer first: Inode.Rw, Pages.InvalidateLock, folio, then what the filesystem takes in Begin, End and MapBlocks, then the folio
