@@ -110,7 +110,7 @@ func TestDirectoriesMoveWhole(t *testing.T) {
 				return parents[rng.Intn(3)], fmt.Sprintf("d%d", rng.Intn(5)) + strings.Repeat("x", rng.Intn(6)/5*120)
 			}
 			done := 0
-			for range 45 {
+			for op := 0; op < 45 || done == 0; op++ {
 				from, a := pick()
 				to, b := pick()
 				flags := uint32(0)
