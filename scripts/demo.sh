@@ -58,6 +58,12 @@ title "The judge: e2fsprogs"
 run 'e2fsck -fn disk.img'
 run 'debugfs -R "cat /hello.txt" disk.img 2>/dev/null'
 
+title "The same file on both paths: buffer heads and iomap"
+for path in legacy iomap; do
+  run "iomapfs mount -o ro,path=$path disk.img mnt && iomapfs fiemap mnt/big | tail -n +2 > $path.txt && sha256sum < mnt/big | diff - sum && iomapfs umount --wait mnt"
+done
+run 'diff legacy.txt iomap.txt && echo "the same extents, the same bytes"'
+
 title "Looked into without mounting: no root, no FUSE"
 run 'iomapfs ls -l disk.img'
 run 'iomapfs fiemap disk.img /big | tail -n +2 | head -4'

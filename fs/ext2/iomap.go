@@ -115,7 +115,7 @@ func (ip *inode) reserve(ctx context.Context, pos, length int64, m *iomap.Mappin
 	fb, n := ip.fs.span(pos, length)
 	ip.mapMu.Lock()
 	defer ip.mapMu.Unlock()
-	e, _, err := ip.walk(ctx, fb, n)
+	e, level, err := ip.walk(ctx, fb, n)
 	if err != nil {
 		return err
 	}
@@ -127,9 +127,9 @@ func (ip *inode) reserve(ctx context.Context, pos, length int64, m *iomap.Mappin
 	if m.Type == iomap.Delalloc {
 		return nil // promised before, to somebody else's data
 	}
-	got, err := ip.promise(fb, uint64(m.Length)>>ip.fs.geo.BlockBits)
+	got, err := ip.promise(fb, uint64(m.Length)>>ip.fs.geo.BlockBits, level)
 	if err != nil {
-		return fmt.Errorf("inode %d: block %d: %w", ip.Ino(), fb, err)
+		return fmt.Errorf("write: inode %d at byte %d: %w", ip.Ino(), pos, err)
 	}
 	m.Type, m.Length, m.Flags = iomap.Delalloc, int64(got)<<ip.fs.geo.BlockBits, iomap.FlagNew
 	return nil
@@ -192,21 +192,24 @@ func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int6
 		return err
 	}
 	ip.mapMu.RUnlock()
-	fs.begin()
-	defer fs.end()
-	ip.mapMu.Lock()
-	defer ip.mapMu.Unlock()
-	ip.spending = true
-	e, err = ip.allocateLocked(ctx, fb, promised)
-	ip.spending = false
-	if err != nil {
-		return err
-	}
-	if e.isNew {
-		fs.bd.CleanAliases(uint64(e.first), e.n)
-	}
-	ip.fill(m, fb, e)
-	return nil
+	// Promised space is there; but an indirect block that was to lead to it may have been freed since, and wait for a commit.
+	return fs.retryFull(ctx, func() error {
+		fs.begin()
+		defer fs.end()
+		ip.mapMu.Lock()
+		defer ip.mapMu.Unlock()
+		ip.spending = true
+		e, err := ip.allocateLocked(ctx, fb, promised)
+		ip.spending = false
+		if err != nil {
+			return err
+		}
+		if e.isNew {
+			fs.bd.CleanAliases(uint64(e.first), e.n)
+		}
+		ip.fill(m, fb, e)
+		return nil
+	})
 }
 
 // overBegin maps what exists, for a direct write under the shared lock.

@@ -86,9 +86,10 @@ func (c *promiseChunk) run(i, size uint64) (set, clear uint64) {
 	return 0, j - i
 }
 
-// promise promises up to n blocks from fb on, none of which is promised or mapped yet, and gives how many there was room for.
+// promise promises up to n blocks from fb on, none of which is promised or mapped yet, and gives how many there was room for. level is
+// where walk found the hole at fb: the indirect blocks above it exist.
 // errno.NOSPC when there was none at all. Under mapMu exclusively.
-func (ip *inode) promise(fb disk.FileBlock, n uint64) (uint64, error) {
+func (ip *inode) promise(fb disk.FileBlock, n uint64, level int) (uint64, error) {
 	done := uint64(0)
 	for done < n {
 		chunk, bit, size := ip.chunkOf(fb + disk.FileBlock(done))
@@ -97,7 +98,9 @@ func (ip *inode) promise(fb disk.FileBlock, n uint64) (uint64, error) {
 		meta := int64(0)
 		if c == nil || c.n == 0 {
 			if path, ok := ip.fs.geo.PathOf(fb + disk.FileBlock(done)); ok {
-				meta = int64(path.Depth) - 1
+				if meta = int64(path.Depth) - 1; done == 0 {
+					meta -= int64(level)
+				}
 			}
 		}
 		got := ip.fs.claim(ip, int64(k)+meta, meta+1)

@@ -67,10 +67,13 @@ func TestModel(t *testing.T) {
 		{"2k", "48M", []string{"-b", "2048"}, 4 << 20, ""},
 		{"4k", "64M", []string{"-b", "4096"}, 16 << 20, ""},
 		{"4k-128", "64M", []string{"-b", "4096", "-I", "128", "-O", "^filetype,^dir_index"}, 4 << 20, ""},
-		{"1k-bridge", "48M", []string{"-b", "1024"}, 4 << 20, "path=bridge"},
-		{"1k-iomap", "48M", []string{"-b", "1024"}, 4 << 20, "path=iomap"},
-		{"4k-iomap", "64M", []string{"-b", "4096"}, 16 << 20, "path=iomap"},
 		{"1k-rev0", "32M", []string{"-b", "1024", "-r", "0"}, 4 << 20, ""},
+		{"1k-legacy", "48M", []string{"-b", "1024"}, 4 << 20, "path=legacy"},
+		{"4k-legacy", "64M", []string{"-b", "4096"}, 16 << 20, "path=legacy"},
+		{"1k-bridge", "48M", []string{"-b", "1024"}, 4 << 20, "path=bridge"},
+		{"4k-bridge", "64M", []string{"-b", "4096"}, 16 << 20, "path=bridge"},
+		{"1k-dio", "48M", []string{"-b", "1024"}, 4 << 20, "path=legacy iomap=fiemap+dio-read+dio-write"},
+		{"2k-cache", "48M", []string{"-b", "2048"}, 4 << 20, "path=iomap legacy=dio-read+seek bridge=dio-write"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			img := oracle.Mke2fs(t, c.size, c.mke2fs...)
