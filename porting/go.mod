@@ -4,7 +4,9 @@ go 1.26.0
 
 require (
 	github.com/iomapfs/iomapfs/bufhead v0.0.0
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0
 	github.com/iomapfs/iomapfs/fstests v0.0.0
+	github.com/iomapfs/iomapfs/iomap v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
@@ -19,3 +21,7 @@ replace (
 	github.com/iomapfs/iomapfs/fstests => ../fstests
 	github.com/iomapfs/iomapfs/vfs => ../vfs
 )
+
+replace github.com/iomapfs/iomapfs/iomap => ../iomap
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge

@@ -60,6 +60,14 @@ func (fi *FiemapInfo) Prep(supported uint32, maxSize uint64) error {
 	return nil
 }
 
+// Clip ends the request at the end of a file of that size, for filesystems that have nothing behind it: an answer that gets there is
+// whole. A request that begins behind it keeps one byte.
+func (fi *FiemapInfo) Clip(size int64) {
+	if left := max(uint64(size), fi.Start+1) - fi.Start; fi.Len > left {
+		fi.Len = left
+	}
+}
+
 // Fill reports one extent (fiemap_fill_next_extent), adding the flags that others imply. full says that there is no
 // room for another: stop, with success.
 func (fi *FiemapInfo) Fill(e FiemapExtent) (full bool, err error) {

@@ -297,6 +297,7 @@ func (fs *fsys) bridged(ctx context.Context, vi *vfs.Inode, iblock uint64, bh *b
 func (fs *fsys) iomapTable(t *tables) {
 	if fs.on(vfs.OpFiemap, vfs.Iomap) {
 		t.file.Fiemap = func(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo) error {
+			info.Clip(ip.Size())
 			return iomap.Fiemap(ctx, ip, info, readOps)
 		}
 	}

@@ -1,0 +1,72 @@
+package minix
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/pagecache"
+)
+
+// Ported lists the operations that have an iomap side, which is then the default. Each step of the course adds to it.
+var Ported = []vfs.PathOp{vfs.OpFiemap}
+
+// tables are the operation tables of a mount, one for each type of file, and the parts of reading and writing that have
+// two sides.
+type tables struct {
+	file, dir, symlink, special vfs.InodeOperations
+	fileFop, dirFop             vfs.FileOperations
+	pages                       pagecache.Operations
+
+	directRead, directWrite, bufferedWrite func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error)
+	truncatePage                           func(ctx context.Context, ip *vfs.Inode, pos int64) error
+}
+
+// makeTables fills the tables: what all types have, the legacy side, and what the mount's paths put in its place.
+func (fs *fsys) makeTables() {
+	t := &fs.tables
+	t.special = vfs.InodeOperations{SetAttr: fs.setAttr}
+	t.file, t.dir, t.symlink = t.special, t.special, t.special
+	fs.nameTable(&t.dir)
+	t.symlink.Readlink = fs.readlink
+	t.dirFop = vfs.FileOperations{ReadDir: fs.readDir, Fsync: fs.fsync}
+	t.fileFop = vfs.FileOperations{Read: fs.read, Write: fs.write, Fsync: fs.fsync}
+	fs.legacyTable(t)
+	fs.iomapTable(t, fs.sb.Paths)
+}
+
+// mountPaths works out the path of each operation from the mount's words.
+func mountPaths(opts *vfs.MountOptions) (vfs.Paths, error) {
+	var p vfs.Paths
+	for _, op := range Ported {
+		p[op] = vfs.Iomap
+	}
+	if opts.Paths != nil {
+		p = *opts.Paths
+	}
+	for _, w := range opts.Words {
+		ok, err := p.Set(w)
+		if err == nil && !ok {
+			err = fmt.Errorf("unknown mount option %q: %w", w, errno.INVAL)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	for op, path := range p {
+		if !slices.Contains(sides(vfs.PathOp(op)), path) {
+			return p, fmt.Errorf("%s has no %s side yet: %w", vfs.PathOp(op), path, errno.INVAL)
+		}
+	}
+	return p, nil
+}
+
+// sides is FileSystem.Sides.
+func sides(op vfs.PathOp) []vfs.Path {
+	if slices.Contains(Ported, op) {
+		return []vfs.Path{vfs.Legacy, vfs.Iomap}
+	}
+	return []vfs.Path{vfs.Legacy}
+}
