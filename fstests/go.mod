@@ -3,20 +3,19 @@ module github.com/iomapfs/iomapfs/fstests
 go 1.26.0
 
 require (
+	github.com/iomapfs/iomapfs/fs/all v0.0.0
 	github.com/iomapfs/iomapfs/fs/ext2 v0.0.0
+	github.com/iomapfs/iomapfs/iomap v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/sys v0.49.0
 )
 
-require (
-	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
-	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
-)
+require github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
 
 require (
 	github.com/hanwen/go-fuse/v2 v2.12.1
-	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/bufhead v0.0.0
 	github.com/iomapfs/iomapfs/vfs/fuse v0.0.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
@@ -31,3 +30,5 @@ replace (
 replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
 
 replace github.com/iomapfs/iomapfs/iomap => ../iomap
+
+replace github.com/iomapfs/iomapfs/fs/all => ../fs/all

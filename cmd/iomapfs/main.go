@@ -141,7 +141,7 @@ IMAGE is a file or block device, with a partition where it has several:
 		&cobra.Group{ID: "look", Title: "Looking into images (needs neither root nor FUSE, writes nothing):"},
 		&cobra.Group{ID: "change", Title: "Making, changing, checking:"},
 		&cobra.Group{ID: "layout", Title: "Where the bytes lie:"},
-		&cobra.Group{ID: "learn", Title: "Learning:"},
+		&cobra.Group{ID: "learn", Title: "Comparing and learning:"},
 	)
 	root.AddCommand(a.mountCommands()...)
 	add := func(group string, cmds ...*cobra.Command) {
@@ -153,7 +153,7 @@ IMAGE is a file or block device, with a partition where it has several:
 	add("look", a.listCmd(), a.probeCmd(), a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd())
 	add("change", a.cpCmd(), a.mkfsCmd(), a.checkCmd())
 	add("layout", a.mapCmd(), a.fiemapCmd(), a.seekCmd(), a.swapCmd())
-	add("learn", a.portCmd())
+	add("learn", a.compareCmd(), a.portCmd())
 	root.AddCommand(a.manCmd())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
