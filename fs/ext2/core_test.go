@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/iomapfs/iomapfs/fs/ext2/disk/disktest"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/block/faulty"
 	"github.com/iomapfs/iomapfs/vfs/block/mem"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
@@ -279,26 +279,6 @@ func TestFullSweep(t *testing.T) {
 	}
 }
 
-// failing fails the n-th bio of one operation from now on, once or always.
-type failing struct {
-	block.Device
-	op     block.Op
-	left   atomic.Int64
-	always bool
-	hit    atomic.Bool
-}
-
-func (d *failing) Submit(b *block.Bio) {
-	if b.Op == d.op {
-		if n := d.left.Add(-1); n == 0 || n < 0 && d.always {
-			d.hit.Store(true)
-			b.End(b.Fail(d.Name(), "injected", errno.IO))
-			return
-		}
-	}
-	d.Device.Submit(b)
-}
-
 // The n-th read, write and flush fails, for every n until none is met: no panic; what fsync acknowledged before and after is
 // there; e2fsck -p repairs what is left.
 func TestNthFault(t *testing.T) {
@@ -316,9 +296,9 @@ func TestNthFault(t *testing.T) {
 				m, err := mem.New(int64(len(clean)), mem.Options{VolatileCache: true})
 				require.NoError(t, err)
 				require.NoError(t, block.WriteAt(m, clean, 0, 0))
-				dev := &failing{Device: m, op: op, always: always}
+				dev := faulty.New(m)
+				dev.Add(faulty.Rule{Op: op, Nth: int(n), Always: always, Err: errno.IO})
 				synced := map[string][]byte{}
-				dev.left.Store(n)
 				sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{CacheBytes: 8 << 20, Words: append(pathWords(), "nodiscard"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 				if err == nil {
 					for i := range 6 {
@@ -361,11 +341,55 @@ func TestNthFault(t *testing.T) {
 					}
 					require.NoError(t, sb.Unmount(tctx))
 				}
-				if !dev.hit.Load() {
+				if dev.Hits() == 0 {
 					break
 				}
 			}
 			t.Logf("%v always=%v: %d runs", op, always, runs)
 		}
+	}
+}
+
+// An error of writeback is told once to each open file, on either path, and to nobody who opens the file when all know.
+func TestWriteErrorOncePerFile(t *testing.T) {
+	clean, err := os.ReadFile(nameImage(t, "4M", "-b", "1024", "-N", "128"))
+	require.NoError(t, err)
+	for _, word := range []string{"path=legacy", "path=bridge", "path=iomap"} {
+		m, err := mem.New(int64(len(clean)), mem.Options{})
+		require.NoError(t, err)
+		require.NoError(t, block.WriteAt(m, clean, 0, 0))
+		dev := faulty.New(m)
+		sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{CacheBytes: 8 << 20, Words: []string{word, "nodiscard"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		require.NoError(t, err)
+		ip, err := sb.Root.Create(tctx, vfs.Root, "f", 0o644)
+		require.NoError(t, err)
+		writeFile(t, ip, bytes.Repeat([]byte{1}, 40000), 0)
+		a, err := ip.Open(tctx, vfs.ORdwr)
+		require.NoError(t, err)
+		require.NoError(t, a.Fsync(tctx, false))
+		b, err := ip.Open(tctx, vfs.ORdwr)
+		require.NoError(t, err)
+		at, err := ip.Bmap(tctx, 5)
+		require.NoError(t, err)
+		dev.Add(faulty.Rule{Op: block.OpWrite, Start: int64(at) << 10, End: int64(at+1) << 10, Err: errno.IO})
+		_, err = a.WriteAt(tctx, bytes.Repeat([]byte{2}, 40000), 0)
+		require.NoError(t, err)
+		require.ErrorIs(t, a.Fsync(tctx, false), errno.IO, word)
+		require.NoError(t, a.Fsync(tctx, false), word)
+		require.ErrorIs(t, b.Fsync(tctx, false), errno.IO, word)
+		require.NoError(t, b.Fsync(tctx, false), word)
+		c, err := ip.Open(tctx, vfs.ORdwr)
+		require.NoError(t, err)
+		require.NoError(t, c.Fsync(tctx, false), word)
+		_, err = a.WriteAt(tctx, bytes.Repeat([]byte{3}, 40000), 0)
+		require.NoError(t, err)
+		require.NoError(t, a.Fsync(tctx, false), word)
+		for _, f := range []*vfs.File{a, b, c} {
+			f.Close()
+		}
+		ip.Pages.DropClean(0, 1<<40)
+		require.Equal(t, bytes.Repeat([]byte{3}, 40000), readFile(t, ip), word)
+		ip.Put()
+		require.NoError(t, sb.Unmount(tctx))
 	}
 }
