@@ -92,8 +92,10 @@ func (bh *BufferHead) Put() {
 func (bh *BufferHead) Folio() *pagecache.Folio { return bh.fo }
 
 // lockWait is where goroutines wait for a buffer's lock: rare, so one for all.
-var lockWait = func() *sync.Cond { return sync.NewCond(new(sync.Mutex)) }()
-var lockWaiters atomic.Int32
+var (
+	lockWait    = func() *sync.Cond { return sync.NewCond(new(sync.Mutex)) }()
+	lockWaiters atomic.Int32
+)
 
 // Lock waits for the buffer's lock.
 func (bh *BufferHead) Lock() {
@@ -126,7 +128,7 @@ func (bh *BufferHead) Unlock() {
 func (bh *BufferHead) Wait() {
 	if bh.Has(Locked) {
 		bh.Lock()
-		bh.Unlock()
+		bh.Unlock() //lint:ignore SA2001 having had the lock is what was waited for
 	}
 }
 

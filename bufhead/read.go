@@ -183,8 +183,10 @@ func (r *reader) full(ctx context.Context, fo *pagecache.Folio, size int64) erro
 		}
 		bh.Set(Req)
 		biosSubmitted.Add(1)
-		bh.Dev.dev.Submit(&block.Bio{Op: block.OpRead, Flags: block.Sync, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
-			Done: func(b *block.Bio) { endRead(fo, bs, bh, size, b.Err) }})
+		bh.Dev.dev.Submit(&block.Bio{
+			Op: block.OpRead, Flags: block.Sync, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
+			Done: func(b *block.Bio) { endRead(fo, bs, bh, size, b.Err) },
+		})
 	}
 	return failed
 }

@@ -166,8 +166,10 @@ func writeBuffers(fo *pagecache.Folio, bs *buffers, bits uint8, wait bool) error
 	for _, bh := range todo {
 		bh.Set(Req)
 		biosSubmitted.Add(1)
-		bh.Dev.dev.Submit(&block.Bio{Op: block.OpWrite, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
-			Done: func(b *block.Bio) { endWrite(as, fo, bs, bh, b.Err) }})
+		bh.Dev.dev.Submit(&block.Bio{
+			Op: block.OpWrite, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
+			Done: func(b *block.Bio) { endWrite(as, fo, bs, bh, b.Err) },
+		})
 	}
 	return nil
 }

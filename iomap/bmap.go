@@ -17,12 +17,8 @@ func Bmap(ctx context.Context, ip *vfs.Inode, block uint64, ops *Ops) (uint64, e
 	var at uint64
 	it := NewIter(ip, int64(block)<<bits, 1<<bits, OpReport, ops)
 	defer it.Close(ctx)
-	for it.Next(ctx) {
-		if it.Map.Type == Mapped {
-			at = uint64(it.Map.AddrOf(it.Pos())) >> bits
-		}
-		// No progress: one mapping is enough.
-		break
+	if it.Next(ctx) && it.Map.Type == Mapped {
+		at = uint64(it.Map.AddrOf(it.Pos())) >> bits
 	}
 	return at, it.Err()
 }

@@ -66,6 +66,7 @@ func (d *slow) SubmitWait(b *block.Bio) error {
 	b.Done, b.Private = old, oldp
 	return b.Err
 }
+
 func (d *slow) Submit(b *block.Bio) {
 	d.mu.Lock()
 	c := *b

@@ -68,8 +68,10 @@ const (
 	FlagPrivate Flags = 1 << 24
 )
 
-var flagNames = [...]string{"new", "dirty", "shared", "merged", "buffer-head", "xattr", "boundary", "anon-write", "atomic-bio",
-	"size-changed", "folio-batch", "stale"}
+var flagNames = [...]string{
+	"new", "dirty", "shared", "merged", "buffer-head", "xattr", "boundary", "anon-write", "atomic-bio",
+	"size-changed", "folio-batch", "stale",
+}
 
 // String lists the flags, joined by "|".
 func (f Flags) String() string {

@@ -84,8 +84,16 @@ func locked(f *iomaptest.File, fn func()) {
 // same time. Poison of the device must never come into sight, and no promise may be left over.
 func TestModel(t *testing.T) {
 	for _, c := range []iomaptest.Options{
-		{BlockBits: 12}, {BlockBits: 10}, {BlockBits: 9}, {BlockBits: 14}, {BlockBits: 10, NoLarge: true}, {BlockBits: 12, NoLarge: true},
-		{BlockBits: 10, StaleOdds: 2}, {BlockBits: 12, StaleOdds: 2}, {BlockBits: 12, Cache: 2 << 20}, {BlockBits: 10, MaxOrder: 2, Cache: 1 << 20},
+		{BlockBits: 12},
+		{BlockBits: 10},
+		{BlockBits: 9},
+		{BlockBits: 14},
+		{BlockBits: 10, NoLarge: true},
+		{BlockBits: 12, NoLarge: true},
+		{BlockBits: 10, StaleOdds: 2},
+		{BlockBits: 12, StaleOdds: 2},
+		{BlockBits: 12, Cache: 2 << 20},
+		{BlockBits: 10, MaxOrder: 2, Cache: 1 << 20},
 	} {
 		c.Size = 1 << 30
 		name := fmt.Sprintf("bits %d order %d nolarge %v stale %d cache %d", c.BlockBits, c.MaxOrder, c.NoLarge, c.StaleOdds, c.Cache>>20)

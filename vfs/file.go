@@ -100,8 +100,10 @@ func (f *File) writable() bool { return f.Flags&OAccMode != ORdonly || f.Flags&O
 
 // Kiocb makes the request for one transfer at pos with the file's flags.
 func (f *File) Kiocb(pos int64) Kiocb {
-	return Kiocb{File: f, Inode: f.Inode, Pos: pos, Direct: f.Flags&ODirect != 0, Append: f.Flags&OAppend != 0,
-		DSync: f.Flags&ODSync != 0, Sync: f.Flags&OSync == OSync}
+	return Kiocb{
+		File: f, Inode: f.Inode, Pos: pos, Direct: f.Flags&ODirect != 0, Append: f.Flags&OAppend != 0,
+		DSync: f.Flags&ODSync != 0, Sync: f.Flags&OSync == OSync,
+	}
 }
 
 // ReadAt reads into p from pos on, as the file's flags say. Fewer bytes than asked only at EOF.

@@ -40,8 +40,10 @@ const (
 	NumPathOps
 )
 
-var pathOpNames = [NumPathOps]string{"fiemap", "seek", "bmap", "swap", "dio-read", "dio-write", "buffered-read",
-	"buffered-write", "writeback", "fault", "zero", "dir"}
+var pathOpNames = [NumPathOps]string{
+	"fiemap", "seek", "bmap", "swap", "dio-read", "dio-write", "buffered-read",
+	"buffered-write", "writeback", "fault", "zero", "dir",
+}
 
 // String names the operation as options do.
 func (o PathOp) String() string { return pathOpNames[o] }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +144,9 @@ func hashTree(t testing.TB, root string) (string, int) {
 // TestSourceTree takes Go's own source tree in and out, for each block size: made by mke2fs -d and read through our mount
 // and the kernel's, and copied in through our mount and read by the kernel.
 func TestSourceTree(t *testing.T) {
-	src := runtime.GOROOT()
+	out, rc := oracle.Run(t, "go", "env", "GOROOT")
+	require.Zero(t, rc, out)
+	src := strings.TrimSpace(out)
 	if _, err := os.Stat(filepath.Join(src, "src")); err != nil {
 		oracle.Missing(t, "Go's source tree at "+src)
 	}

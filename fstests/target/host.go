@@ -182,8 +182,10 @@ func (h *Host) Stat(p string) (Info, errno.Errno) {
 	if err := unix.Lstat(h.at(p), &st); err != nil {
 		return Info{}, code(err)
 	}
-	i := Info{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Size: st.Size, Ino: st.Ino,
-		Rdev: vfs.Dev{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}}
+	i := Info{
+		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Size: st.Size, Ino: st.Ino,
+		Rdev: vfs.Dev{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)},
+	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		i.Size = 0
 	}

@@ -4,10 +4,11 @@
 package target
 
 import (
-	"github.com/iomapfs/iomapfs/vfs"
-	"github.com/iomapfs/iomapfs/vfs/errno"
 	"os"
 	"strings"
+
+	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
 // Target runs file operations on paths relative to its root ("a/b", no leading slash; "" is the root).

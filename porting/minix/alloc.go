@@ -88,14 +88,6 @@ func (m *bitmap) give(first, n uint32) bool {
 	return all
 }
 
-// isSet reports one bit.
-func (m *bitmap) isSet(i uint32) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	per := uint32(m.bd.BlockSize()) * 8
-	return disk.Bitmap(m.bhs[i/per].Data).Has(i % per)
-}
-
 func (m *bitmap) next(from, to uint32) (uint32, bool) {
 	per := uint32(m.bd.BlockSize()) * 8
 	for base := from / per * per; base < to; base += per {

@@ -58,8 +58,10 @@ func (fs *fsys) readInode(ctx context.Context, vi *vfs.Inode) error {
 	case int64(in.Size) > fs.sb.MaxBytes:
 		return fs.corrupt(vi.Ino(), "size is %d, want at most %d", in.Size, fs.sb.MaxBytes)
 	}
-	vi.A = vfs.Attr{Mode: uint32(in.Mode), UID: uint32(in.UID), GID: uint32(in.GID), Nlink: uint32(in.Links),
-		Atime: vfs.Time{Sec: int64(in.Atime)}, Mtime: vfs.Time{Sec: int64(in.Mtime)}, Ctime: vfs.Time{Sec: int64(in.Ctime)}}
+	vi.A = vfs.Attr{
+		Mode: uint32(in.Mode), UID: uint32(in.UID), GID: uint32(in.GID), Nlink: uint32(in.Links),
+		Atime: vfs.Time{Sec: int64(in.Atime)}, Mtime: vfs.Time{Sec: int64(in.Mtime)}, Ctime: vfs.Time{Sec: int64(in.Ctime)},
+	}
 	ip.zone = in.Zone
 	vi.SetSize(int64(in.Size))
 	switch vi.A.Mode & vfs.ModeType {
@@ -98,8 +100,10 @@ func (ip *inode) encode(b []byte) {
 	ip.AttrMu.Lock()
 	defer ip.AttrMu.Unlock()
 	a := &ip.A
-	in := disk.Inode{Mode: uint16(a.Mode), Links: uint16(a.Nlink), UID: id16(a.UID), GID: id16(a.GID), Size: uint32(ip.Size()),
-		Atime: uint32(a.Atime.Sec), Mtime: uint32(a.Mtime.Sec), Ctime: uint32(a.Ctime.Sec), Zone: ip.zone}
+	in := disk.Inode{
+		Mode: uint16(a.Mode), Links: uint16(a.Nlink), UID: id16(a.UID), GID: id16(a.GID), Size: uint32(ip.Size()),
+		Atime: uint32(a.Atime.Sec), Mtime: uint32(a.Mtime.Sec), Ctime: uint32(a.Ctime.Sec), Zone: ip.zone,
+	}
 	if ip.fs.super.Version == 1 {
 		in.GID &= 0xff
 	}

@@ -96,8 +96,10 @@ func tree(t *testing.T, sb *vfs.SuperBlock) string {
 	walk = func(ip *vfs.Inode, p string) {
 		st := ip.Stat()
 		link := ""
-		letter := map[uint32]string{vfs.ModeRegular: "f", vfs.ModeDir: "d", vfs.ModeSymlink: "l", vfs.ModeFIFO: "p", vfs.ModeSocket: "s",
-			vfs.ModeChar: "c", vfs.ModeBlock: "b"}[st.Mode&vfs.ModeType]
+		letter := map[uint32]string{
+			vfs.ModeRegular: "f", vfs.ModeDir: "d", vfs.ModeSymlink: "l", vfs.ModeFIFO: "p", vfs.ModeSocket: "s",
+			vfs.ModeChar: "c", vfs.ModeBlock: "b",
+		}[st.Mode&vfs.ModeType]
 		f, err := ip.Open(ctx, vfs.ORdonly)
 		require.NoError(t, err)
 		defer f.Close()

@@ -28,8 +28,6 @@ type fsys struct {
 	tables tables // immutable after mount
 }
 
-func fsOf(sb *vfs.SuperBlock) *fsys { return sb.Private.(*fsys) }
-
 // readSuper reads and checks the superblock of a device; ok is false when there is none.
 func readSuper(dev block.Device) (s disk.Super, ok bool, err error) {
 	if dev.Size() < 2*disk.SuperOffset {
@@ -75,8 +73,10 @@ func mount(ctx context.Context, dev block.Device, opts *vfs.MountOptions) (*vfs.
 	sb.TimeMin, sb.TimeMax, sb.TimeGran = vfs.Time{}, vfs.Time{Sec: 1<<32 - 1}, 1e9
 	fs := &fsys{sb: sb, super: s}
 	sb.Private = fs
-	sb.Op = &vfs.SuperOperations{ReadInode: fs.readInode, EvictInode: fs.evictInode, DirtyInode: fs.dirtyInode, Sync: fs.sync,
-		StatFS: fs.statFS, Put: fs.put, Remount: fs.remount}
+	sb.Op = &vfs.SuperOperations{
+		ReadInode: fs.readInode, EvictInode: fs.evictInode, DirtyInode: fs.dirtyInode, Sync: fs.sync,
+		StatFS: fs.statFS, Put: fs.put, Remount: fs.remount,
+	}
 	if fs.bd, err = bufhead.NewDevice(dev, sb.Cache, sb.WB, int(s.BlockSize)); err == nil {
 		err = fs.start(ctx)
 	}
@@ -140,8 +140,10 @@ func (fs *fsys) writeState(ctx context.Context, state uint16) error {
 func (fs *fsys) statFS() (vfs.StatFS, error) {
 	s := &fs.super
 	free := uint64(fs.zones.free.Load())
-	return vfs.StatFS{BlockSize: s.BlockSize, Blocks: uint64(s.DataZones()), Free: free, Avail: free,
-		Files: uint64(s.Inodes), FilesFree: uint64(fs.inodes.free.Load()), NameMax: uint32(s.NameMax)}, nil
+	return vfs.StatFS{
+		BlockSize: s.BlockSize, Blocks: uint64(s.DataZones()), Free: free, Avail: free,
+		Files: uint64(s.Inodes), FilesFree: uint64(fs.inodes.free.Load()), NameMax: uint32(s.NameMax),
+	}, nil
 }
 
 // sync is SuperOperations.Sync.

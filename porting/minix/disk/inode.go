@@ -32,15 +32,19 @@ type Inode struct {
 func DecodeInode(b []byte, version int) (in Inode) {
 	if version == 1 {
 		t := le.Uint32(b[8:])
-		in = Inode{Mode: le.Uint16(b), UID: le.Uint16(b[2:]), Size: le.Uint32(b[4:]), Atime: t, Mtime: t, Ctime: t,
-			GID: uint16(b[12]), Links: uint16(b[13])}
+		in = Inode{
+			Mode: le.Uint16(b), UID: le.Uint16(b[2:]), Size: le.Uint32(b[4:]), Atime: t, Mtime: t, Ctime: t,
+			GID: uint16(b[12]), Links: uint16(b[13]),
+		}
 		for i := range NZones - 1 {
 			in.Zone[i] = uint32(le.Uint16(b[14+2*i:]))
 		}
 		return in
 	}
-	in = Inode{Mode: le.Uint16(b), Links: le.Uint16(b[2:]), UID: le.Uint16(b[4:]), GID: le.Uint16(b[6:]), Size: le.Uint32(b[8:]),
-		Atime: le.Uint32(b[12:]), Mtime: le.Uint32(b[16:]), Ctime: le.Uint32(b[20:])}
+	in = Inode{
+		Mode: le.Uint16(b), Links: le.Uint16(b[2:]), UID: le.Uint16(b[4:]), GID: le.Uint16(b[6:]), Size: le.Uint32(b[8:]),
+		Atime: le.Uint32(b[12:]), Mtime: le.Uint32(b[16:]), Ctime: le.Uint32(b[20:]),
+	}
 	for i := range NZones {
 		in.Zone[i] = le.Uint32(b[24+4*i:])
 	}

@@ -56,13 +56,17 @@ type Super struct {
 // DecodeSuper reads a superblock from its SuperSize bytes. ok is false when it is no Minix superblock.
 func DecodeSuper(b []byte) (s Super, ok bool) {
 	if le.Uint16(b[24:]) == MagicV3 {
-		return Super{Version: 3, Inodes: le.Uint32(b), InodeMapBlocks: uint32(le.Uint16(b[6:])), ZoneMapBlocks: uint32(le.Uint16(b[8:])),
+		return Super{
+			Version: 3, Inodes: le.Uint32(b), InodeMapBlocks: uint32(le.Uint16(b[6:])), ZoneMapBlocks: uint32(le.Uint16(b[8:])),
 			FirstZone: Zone(le.Uint16(b[10:])), LogZoneSize: le.Uint16(b[12:]), MaxSize: le.Uint32(b[16:]), Zones: le.Uint32(b[20:]),
-			Magic: MagicV3, State: StateValid, BlockSize: uint32(le.Uint16(b[28:])), NameMax: 60}, true
+			Magic: MagicV3, State: StateValid, BlockSize: uint32(le.Uint16(b[28:])), NameMax: 60,
+		}, true
 	}
-	s = Super{Inodes: uint32(le.Uint16(b)), InodeMapBlocks: uint32(le.Uint16(b[4:])), ZoneMapBlocks: uint32(le.Uint16(b[6:])),
+	s = Super{
+		Inodes: uint32(le.Uint16(b)), InodeMapBlocks: uint32(le.Uint16(b[4:])), ZoneMapBlocks: uint32(le.Uint16(b[6:])),
 		FirstZone: Zone(le.Uint16(b[8:])), LogZoneSize: le.Uint16(b[10:]), MaxSize: le.Uint32(b[12:]), Magic: le.Uint16(b[16:]),
-		State: le.Uint16(b[18:]), BlockSize: 1024}
+		State: le.Uint16(b[18:]), BlockSize: 1024,
+	}
 	switch s.Magic {
 	case MagicV1, MagicV1L:
 		s.Version, s.Zones = 1, uint32(le.Uint16(b[2:]))

@@ -78,8 +78,10 @@ func plan(size int64, o Options) (s disk.Super, err error) {
 	if o.NameMax == 0 {
 		o.NameMax = map[int]int{1: 30, 2: 30, 3: 60}[o.Version]
 	}
-	magic, ok := map[[2]int]uint16{{1, 14}: disk.MagicV1, {1, 30}: disk.MagicV1L, {2, 14}: disk.MagicV2, {2, 30}: disk.MagicV2L,
-		{3, 60}: disk.MagicV3}[[2]int{o.Version, o.NameMax}]
+	magic, ok := map[[2]int]uint16{
+		{1, 14}: disk.MagicV1, {1, 30}: disk.MagicV1L, {2, 14}: disk.MagicV2, {2, 30}: disk.MagicV2L,
+		{3, 60}: disk.MagicV3,
+	}[[2]int{o.Version, o.NameMax}]
 	if !ok {
 		return s, fmt.Errorf("no version %d with names of %d bytes: %w", o.Version, o.NameMax, errno.INVAL)
 	}
@@ -90,8 +92,10 @@ func plan(size int64, o Options) (s disk.Super, err error) {
 	if o.Version == 1 {
 		limit = 1<<16 - 1
 	}
-	s = disk.Super{Version: o.Version, Magic: magic, NameMax: o.NameMax, BlockSize: o.BlockSize, State: disk.StateValid,
-		Zones: uint32(min(size/int64(o.BlockSize), limit))}
+	s = disk.Super{
+		Version: o.Version, Magic: magic, NameMax: o.NameMax, BlockSize: o.BlockSize, State: disk.StateValid,
+		Zones: uint32(min(size/int64(o.BlockSize), limit)),
+	}
 	s.Inodes = o.Inodes
 	if s.Inodes == 0 {
 		s.Inodes = max(s.Zones/3, 16)

@@ -42,8 +42,12 @@ func TestOptionsAreChecked(t *testing.T) {
 		size int64
 		opt  Options
 	}{
-		{-512, Options{}}, {100, Options{}}, {1 << 62, Options{}},
-		{4096, Options{LogicalBlock: 3}}, {4096, Options{LogicalBlock: 1 << 20}}, {4096, Options{LogicalBlock: 512, PhysicalBlock: 256}},
+		{-512, Options{}},
+		{100, Options{}},
+		{1 << 62, Options{}},
+		{4096, Options{LogicalBlock: 3}},
+		{4096, Options{LogicalBlock: 1 << 20}},
+		{4096, Options{LogicalBlock: 512, PhysicalBlock: 256}},
 	} {
 		_, err := New(c.size, c.opt)
 		require.ErrorIs(t, err, errno.INVAL)
