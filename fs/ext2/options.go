@@ -50,7 +50,7 @@ var help = []vfs.OptionHelp{
 	{Word: "barrier, nobarrier", Text: "flush the device between the phases of metadata writeback (on)"},
 	{Word: "resv, noresv, reservation, noreservation", Text: "keep files that are written at once apart (on)"},
 	{Word: "orlov, oldalloc", Text: "spread directories over the groups (orlov)"},
-	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations (iomap)"},
+	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations (legacy)"},
 	{Word: "legacy=OP+OP, bridge=…, iomap=…", Text: "the path of single operations: " + strings.Join(vfs.PathOpNames(), ", ")},
 }
 
@@ -60,7 +60,6 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 	o.ResUID, o.ResGID = uint32(super.ReservedUID), uint32(super.ReservedGID)
 	o.GrpID = super.DefaultMountOpts&disk.DefMountBSDGroups != 0
 	o.Commit, o.Reserve = 5*time.Second, true
-	o.Paths = vfs.AllPaths(vfs.Iomap)
 	for _, w := range words {
 		if ok, err := o.Paths.Set(w); err != nil {
 			return err
