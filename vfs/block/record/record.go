@@ -16,9 +16,9 @@ type Event struct {
 	Len   int64  // bytes
 	Data  []byte // writes: a copy of what was written
 	Mark  string // not a bio: a note of the workload
-	// Done is the event's place in the order of completion, counted from 1; 0 while in flight.
-	Done int
-	Err  error
+	// Begun and Done are when the event was submitted and completed, on one clock that counts both from 1. Done is 0 while in flight.
+	Begun, Done int
+	Err         error
 }
 
 // String is a line for a person.
@@ -43,9 +43,9 @@ func (e *Event) String() string {
 type Device struct {
 	block.Device
 
-	mu   sync.Mutex // guards the rest. Leaf
-	log  []*Event
-	done int
+	mu  sync.Mutex // guards the rest. Leaf
+	log []*Event
+	now int // the clock of events
 }
 
 // New records what is done to dev. It owns dev from now on.
@@ -54,8 +54,8 @@ func New(dev block.Device) *Device { return &Device{Device: dev} }
 // Mark puts a note of the workload into the log: what is done next, what was promised just now.
 func (d *Device) Mark(format string, args ...any) {
 	d.mu.Lock()
-	d.done++
-	d.log = append(d.log, &Event{Mark: fmt.Sprintf(format, args...), Done: d.done})
+	d.now++
+	d.log = append(d.log, &Event{Mark: fmt.Sprintf(format, args...), Begun: d.now, Done: d.now})
 	d.mu.Unlock()
 }
 
@@ -78,6 +78,8 @@ func (d *Device) begin(b *block.Bio) *Event {
 		}
 	}
 	d.mu.Lock()
+	d.now++
+	e.Begun = d.now
 	d.log = append(d.log, e)
 	d.mu.Unlock()
 	return e
@@ -88,8 +90,8 @@ func (d *Device) end(e *Event, err error) {
 		return
 	}
 	d.mu.Lock()
-	d.done++
-	e.Done, e.Err = d.done, err
+	d.now++
+	e.Done, e.Err = d.now, err
 	d.mu.Unlock()
 }
 
