@@ -20,6 +20,7 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 	"github.com/iomapfs/iomapfs/vfs/block/record"
+	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
 var ctx = context.Background()
@@ -29,13 +30,18 @@ type promise struct {
 	at   int // event from which it holds
 	path string
 	data []byte // nil: nothing is promised of path any more
+	gone bool   // the name may be gone
 }
 
-// workload runs random operations, each followed now and then by an fsync or a sync, and gives the log and the promises.
+// workload runs random operations on the image at img: see work.
 func workload(t *testing.T, img string, seed uint64, n int) ([]*record.Event, []promise) {
 	dev, err := file.Open(img, file.Options{})
 	require.NoError(t, err)
-	rec := record.New(dev)
+	return work(t, record.New(dev), seed, n)
+}
+
+// work runs random operations, each followed now and then by an fsync or a sync, and gives the log and the promises.
+func work(t *testing.T, rec *record.Device, seed uint64, n int) ([]*record.Event, []promise) {
 	sb, err := ext2.Type.Mount(ctx, rec, &vfs.MountOptions{CacheBytes: 4 << 20, Words: append(target.PathWords(), "nodiscard")})
 	require.NoError(t, err)
 	fs := &target.Super{SB: sb}
@@ -56,7 +62,8 @@ func workload(t *testing.T, img string, seed uint64, n int) ([]*record.Event, []
 			if fs.Fsync(p) == 0 {
 				b, e := fs.Read(p, 0, int(i.Size))
 				require.Zero(t, e)
-				promises = append(promises, promise{now(), p, append([]byte{}, b...)})
+				rec.Mark("fsynced %s", p) // so that the promise is later than the flush that makes it true
+				promises = append(promises, promise{at: now(), path: p, data: append([]byte{}, b...)})
 			}
 		}
 	}
@@ -131,12 +138,10 @@ func check(t *testing.T, img string, at int, promises []promise) error {
 			return fmt.Errorf("e2fsck -p: %w\n%s", err, out)
 		}
 	}
-	want := map[string][]byte{}
+	want := map[string]promise{}
 	for _, p := range promises {
 		if p.at <= at {
-			want[p.path] = p.data
-		} else if p.data == nil {
-			delete(want, p.path) // something was under way
+			want[p.path] = p
 		}
 	}
 	dev, err := file.Open(img, file.Options{ReadOnly: true})
@@ -149,11 +154,15 @@ func check(t *testing.T, img string, at int, promises []promise) error {
 	}
 	defer sb.Unmount(ctx)
 	fs := &target.Super{SB: sb}
-	for p, data := range want {
+	for p, w := range want {
+		data := w.data
 		if data == nil {
 			continue
 		}
 		got, e := fs.Read(p, 0, len(data)+1)
+		if e == errno.NOENT && w.gone {
+			continue
+		}
 		if e != 0 || len(got) < len(data) || !bytes.Equal(got[:len(data)], data) {
 			return fmt.Errorf("%s was fsynced with %d bytes, now %d bytes (%v)", p, len(data), len(got), e)
 		}

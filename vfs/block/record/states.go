@@ -22,7 +22,8 @@ type StateOptions struct {
 type State struct {
 	// Name tells what is there, in a form that is the same in each run of the same log and options.
 	Name string
-	// At is how many events of the log had been submitted; what they promised holds.
+	// At is how many events of the log had been submitted. What was promised holds if it was marked among them: a flush that is the
+	// last of them need not have completed, a mark after it says that it has.
 	At  int
 	Sum uint64 // equal for states of equal contents: overlay.Device.Sum
 	dev *overlay.Device
