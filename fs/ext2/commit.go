@@ -396,7 +396,10 @@ func (fs *fsys) closeEpoch() *plan {
 		}
 		p.add(images)
 	}
-	p.add(append(ep.captures, dirs...))
+	for i := range ep.captures {
+		p.add(ep.captures[i : i+1]) // each durable before the next: a device may reorder what lies between two flushes
+	}
+	p.add(dirs)
 	for i, batch := range in.births {
 		images := encodeAll(batch)
 		if i == len(in.births)-1 {
