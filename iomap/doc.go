@@ -1,15 +1,17 @@
 // Package iomap is the Linux iomap library in user space: a filesystem says where ranges of its files are (Ops), and the library
-// does the rest: reads and writes through the page cache, writeback, direct I/O, DAX, seeking, FIEMAP, bmap, swap files.
+// does the rest: reads and writes through the page cache, writeback, direct I/O, seeking, FIEMAP, bmap, swap files.
 //
 // # Two layers
 //
 // The lower one is the mapping and the iterator (mapping.go, ops.go, iter.go): Begin maps, the body works, End gives back.
 // The upper one is an operation a file, each a loop over the iterator:
 //
-//	buffered_read  ReadFolio, Readahead                  direct  Direct, Dio completion
-//	buffered_write BufferedWrite, PageMkwrite, delalloc  dax     DaxRead, DaxWrite, DaxFault …
-//	zero           ZeroRange, TruncatePage, Unshare      seek    Seek        fiemap Fiemap
-//	writeback      WritePages       ioend  completion    bmap    Bmap        swap   SwapActivate
+//	buffered_read  ReadFolio, Readahead                  direct     Direct; direct_complete its completion
+//	write_begin, buffered_write  BufferedWrite           seek       Seek
+//	zero           ZeroRange, TruncatePage, Unshare      fiemap     Fiemap
+//	fault          PageMkwrite                           bmap       Bmap
+//	delalloc       ReleaseDelalloc                       swap       SwapActivate
+//	writeback      WritePages; ioend its completion
 //
 // # What it promises
 //
