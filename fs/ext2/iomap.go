@@ -166,8 +166,8 @@ func bufferedEnd(ctx context.Context, vi *vfs.Inode, pos, _, done int64, flags i
 // mapBlocks chooses blocks for promised ones, as many as lie together, and maps what has blocks.
 func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int64) error {
 	ip, m := inodeOf(wc.Inode), &wc.Map
-	if pos >= m.Offset && pos < m.End() && mapValid(wc.Inode, m) {
-		return nil
+	if m.Type == iomap.Mapped && pos >= m.Offset && pos < m.End() && mapValid(wc.Inode, m) {
+		return nil // a hole is asked for again: promises may have been made in it, which count as no change of the map
 	}
 	fs := ip.fs
 	// More than asked: what follows will be asked next.
@@ -178,7 +178,10 @@ func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int6
 	e, _, err := ip.walk(ctx, fb, n)
 	promised := uint64(0)
 	if err == nil && e.first == 0 {
-		promised, _ = ip.promised(fb, e.n)
+		// No more than what is dirty here: a block that is chosen before its data is there would be read from the medium by
+		// whoever completes the rest of it.
+		_, dirty := fs.span(pos, length)
+		promised, _ = ip.promised(fb, min(e.n, dirty))
 	}
 	if promised == 0 || err != nil {
 		if err == nil {
