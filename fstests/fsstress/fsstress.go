@@ -25,6 +25,11 @@ type Options struct {
 	NoZero  bool // zero range: the kernel's ext2 has none
 	NameMax int  // bytes of a name; 255
 	Small   bool // owners and device numbers below 256
+	// Plain is for filesystems that have files and directories and nothing else: no links, nodes, owners, permissions. The comparison
+	// leaves those out too.
+	Plain bool
+	// MixCase writes a name now in this case, now in that.
+	MixCase bool
 }
 
 // Difference is where two targets disagreed.
@@ -65,7 +70,7 @@ func Run(o Options, targets ...target.Target) error {
 			}
 		}
 	}
-	return Compare(o.Seed, targets...)
+	return compareDir(&o, "", targets)
 }
 
 type gen struct {
@@ -97,6 +102,14 @@ func (g *gen) path() string {
 		return g.dirs[g.r.IntN(len(g.dirs))] + "/" + g.name()
 	}
 	return g.name()
+}
+
+// mix changes the case of a path.
+func (g *gen) mix(p string) string {
+	if g.o.MixCase && g.r.IntN(2) == 0 {
+		return strings.ToUpper(p)
+	}
+	return p
 }
 
 func (g *gen) dir() string {
@@ -144,11 +157,15 @@ func refusal(e errno.Errno) string {
 
 // op draws an operation: what it is, and the function that runs it and gives its answer in words.
 func (g *gen) op() (string, func(t target.Target) string) {
-	p, q := g.path(), g.path()
+	p, q := g.mix(g.path()), g.mix(g.path())
 	do := func(name string, f func(t target.Target) errno.Errno) (string, func(t target.Target) string) {
 		return name, func(t target.Target) string { return code(f(t)) }
 	}
-	switch k := g.r.IntN(100); {
+	k := g.r.IntN(100)
+	if g.o.Plain && (k >= 17 && k < 26 || k >= 79 && k < 90) || g.o.NoPunch && k >= 76 && k < 79 { // nodes, links; modes, owners, attributes
+		k = 43
+	}
+	switch {
 	case k < 12:
 		mode := []uint32{0o644, 0o600, 0o755}[g.r.IntN(3)]
 		return do("create "+p, func(t target.Target) errno.Errno { return t.Create(p, mode) })
@@ -197,7 +214,7 @@ func (g *gen) op() (string, func(t target.Target) string) {
 	case k < 76:
 		size := g.offset()
 		return fmt.Sprintf("truncate %s %d", p, size), func(t target.Target) string { return refusal(t.Truncate(p, size)) }
-	case k < 79 && !g.o.NoPunch:
+	case k < 79:
 		off, n := g.offset(), 1+g.r.Int64N(50000)
 		if g.r.IntN(3) == 0 && !g.o.NoZero {
 			return fmt.Sprintf("zero %s %d+%d", p, off, n), func(t target.Target) string { return refusal(t.ZeroRange(p, off, n)) }
@@ -229,7 +246,7 @@ func (g *gen) op() (string, func(t target.Target) string) {
 			return fmt.Sprint(slices.DeleteFunc(names, func(n string) bool { return n == "lost+found" }), code(e))
 		}
 	case k < 98:
-		return "stat " + p, func(t target.Target) string { return describe(t, p) }
+		return "stat " + p, func(t target.Target) string { return describe(&g.o, t, p) }
 	default:
 		return do("fsync "+p, func(t target.Target) errno.Errno {
 			if i, e := t.Stat(p); e != 0 || i.Mode&vfs.ModeType != vfs.ModeRegular {
@@ -249,12 +266,15 @@ func sum(b []byte) uint64 {
 }
 
 // describe gives everything about one path that all targets must agree on.
-func describe(t target.Target, p string) string {
+func describe(o *Options, t target.Target, p string) string {
 	i, e := t.Stat(p)
 	if e != 0 {
 		return code(e)
 	}
 	i.Ino = 0
+	if o.Plain {
+		i.Mode, i.UID, i.GID, i.Nlink = i.Mode&vfs.ModeType, 0, 0, 0
+	}
 	s := fmt.Sprintf("%o %d:%d links %d size %d dev %v", i.Mode, i.UID, i.GID, i.Nlink, i.Size, i.Rdev)
 	switch i.Mode & vfs.ModeType {
 	case vfs.ModeSymlink:
@@ -263,6 +283,9 @@ func describe(t target.Target, p string) string {
 	case vfs.ModeRegular:
 		b, e := t.Read(p, 0, int(i.Size))
 		s += fmt.Sprintf(" sum %x %s", sum(b), code(e))
+	}
+	if o.Plain {
+		return s
 	}
 	names, _ := t.ListXattr(p)
 	for _, n := range names {
@@ -277,10 +300,15 @@ func describe(t target.Target, p string) string {
 
 // Compare walks all trees side by side.
 func Compare(seed uint64, targets ...target.Target) error {
-	return compareDir(seed, "", targets)
+	return compareDir(&Options{Seed: seed}, "", targets)
 }
 
-func compareDir(seed uint64, dir string, targets []target.Target) error {
+// ComparePlain is Compare for filesystems that Options.Plain is for.
+func ComparePlain(seed uint64, targets ...target.Target) error {
+	return compareDir(&Options{Seed: seed, Plain: true}, "", targets)
+}
+
+func compareDir(o *Options, dir string, targets []target.Target) error {
 	var names []string
 	for j, t := range targets {
 		got, e := t.ReadDir(dir)
@@ -290,19 +318,19 @@ func compareDir(seed uint64, dir string, targets []target.Target) error {
 		if j == 0 {
 			names = got
 		} else if e != 0 || !slices.Equal(got, names) {
-			return &Difference{seed, -1, "final tree: names in /" + dir, targets[0].Name(), t.Name(), [2]string{fmt.Sprint(names), fmt.Sprint(got, code(e))}}
+			return &Difference{o.Seed, -1, "final tree: names in /" + dir, targets[0].Name(), t.Name(), [2]string{fmt.Sprint(names), fmt.Sprint(got, code(e))}}
 		}
 	}
 	for _, n := range names {
 		p := strings.TrimPrefix(dir+"/"+n, "/")
-		first := describe(targets[0], p)
+		first := describe(o, targets[0], p)
 		for _, t := range targets[1:] {
-			if got := describe(t, p); got != first {
-				return &Difference{seed, -1, "final tree: /" + p, targets[0].Name(), t.Name(), [2]string{first, got}}
+			if got := describe(o, t, p); got != first {
+				return &Difference{o.Seed, -1, "final tree: /" + p, targets[0].Name(), t.Name(), [2]string{first, got}}
 			}
 		}
 		if i, _ := targets[0].Stat(p); i.Mode&vfs.ModeType == vfs.ModeDir {
-			if err := compareDir(seed, p, targets); err != nil {
+			if err := compareDir(o, p, targets); err != nil {
 				return err
 			}
 		}

@@ -16,6 +16,9 @@ type FS struct {
 	root  *node
 	next  uint64
 	Links uint32 // most links of a file
+	// Fold, when set, is what names are compared by: names that fold to the same are the same. Such a filesystem keeps the case a
+	// name was made with, and has no hard links. Set it before use.
+	Fold func(name string) string
 }
 
 type node struct {
@@ -27,7 +30,8 @@ type node struct {
 	data   []byte
 	target string
 	dev    vfs.Dev
-	kids   map[string]*node
+	kids   map[string]*node  // by folded name
+	shown  map[string]string // folded name → name
 	parent *node
 	xattr  map[string][]byte
 }
@@ -47,13 +51,31 @@ func (fs *FS) node(mode uint32) *node {
 	fs.next++
 	n := &node{ino: fs.next, mode: mode, nlink: 1, xattr: map[string][]byte{}}
 	if mode&vfs.ModeType == vfs.ModeDir {
-		n.nlink, n.kids = 2, map[string]*node{}
+		n.nlink, n.kids, n.shown = 2, map[string]*node{}, map[string]string{}
 	}
 	return n
 }
 
 // Name is "model".
 func (fs *FS) Name() string { return "model" }
+
+func (fs *FS) fold(name string) string {
+	if fs.Fold == nil {
+		return name
+	}
+	return fs.Fold(name)
+}
+
+// enter puts a child under a name: the last part of p, which folds to key.
+func (n *node) enter(key, p string, kid *node) {
+	n.kids[key] = kid
+	n.shown[key] = p[strings.LastIndexByte(p, '/')+1:]
+}
+
+func (n *node) remove(key string) {
+	delete(n.kids, key)
+	delete(n.shown, key)
+}
 
 func (fs *FS) walk(p string) (*node, errno.Errno) {
 	n := fs.root
@@ -64,7 +86,7 @@ func (fs *FS) walk(p string) (*node, errno.Errno) {
 		if n.kids == nil {
 			return nil, n.notDir()
 		}
-		k := n.kids[name]
+		k := n.kids[fs.fold(name)]
 		if k == nil {
 			return nil, errno.NOENT
 		}
@@ -81,6 +103,7 @@ func (n *node) notDir() errno.Errno {
 	return errno.NOTDIR
 }
 
+// dir gives the directory that p lies in, and the folded last part.
 func (fs *FS) dir(p string) (*node, string, errno.Errno) {
 	i := strings.LastIndexByte(p, '/')
 	d, e := fs.walk(p[:max(i, 0)])
@@ -93,7 +116,7 @@ func (fs *FS) dir(p string) (*node, string, errno.Errno) {
 	if len(p[i+1:]) > 255 {
 		return nil, "", errno.NAMETOOL
 	}
-	return d, p[i+1:], 0
+	return d, fs.fold(p[i+1:]), 0
 }
 
 func (fs *FS) add(p string, n *node) errno.Errno {
@@ -114,7 +137,7 @@ func (fs *FS) add(p string, n *node) errno.Errno {
 			n.mode |= vfs.ModeSetGID
 		}
 	}
-	d.kids[name] = n
+	d.enter(name, p, n)
 	return 0
 }
 
@@ -160,7 +183,7 @@ func (fs *FS) Link(from, to string) errno.Errno {
 		return errno.MLINK
 	}
 	n.nlink++
-	d.kids[name] = n
+	d.enter(name, to, n)
 	return 0
 }
 
@@ -178,7 +201,7 @@ func (fs *FS) Unlink(p string) errno.Errno {
 		return errno.ISDIR
 	}
 	n.nlink--
-	delete(d.kids, name)
+	d.remove(name)
 	return 0
 }
 
@@ -199,7 +222,7 @@ func (fs *FS) Rmdir(p string) errno.Errno {
 	}
 	d.nlink--
 	n.nlink = 0
-	delete(d.kids, name)
+	d.remove(name)
 	return 0
 }
 
@@ -240,6 +263,9 @@ func (fs *FS) Rename(from, to string, flags uint32) errno.Errno {
 	case !exchange && target != nil && target.kids != nil && fd.below(target):
 		return errno.NOTEMPTY
 	case target == old:
+		if fd == td && fn == tn { // the same name in other case
+			td.enter(tn, to, old)
+		}
 		return 0
 	}
 	if exchange {
@@ -271,8 +297,8 @@ func (fs *FS) Rename(from, to string, flags uint32) errno.Errno {
 			target.nlink--
 		}
 	}
-	delete(fd.kids, fn)
-	td.kids[tn] = old
+	fd.remove(fn)
+	td.enter(tn, to, old)
 	if old.kids != nil {
 		old.parent = td
 		fd.nlink--
@@ -490,8 +516,8 @@ func (fs *FS) ReadDir(p string) ([]string, errno.Errno) {
 		return nil, errno.NOTDIR
 	}
 	var names []string
-	for k := range n.kids {
-		names = append(names, k)
+	for _, name := range n.shown {
+		names = append(names, name)
 	}
 	sort.Strings(names)
 	return names, 0
