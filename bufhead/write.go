@@ -3,16 +3,53 @@ package bufhead
 import (
 	"context"
 	"fmt"
+	"math"
+	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
 // WriteOptions are a filesystem's part in Write.
 type WriteOptions struct {
-	// Failed is told that a write past the end of the file failed: blocks beyond size are to be freed.
+	// Failed is told that a write past the end of the file failed, wholly or in part: the cache beyond size is to be dropped
+	// and blocks there to be freed. ip.Rw is held exclusively.
 	Failed func(ctx context.Context, ip *vfs.Inode, size int64)
+	// Initialized, for files without holes, is the initialised size of the file: see ContWriteBegin. Failed must be set too;
+	// after it the initialised size is no more than the size.
+	Initialized *atomic.Int64
+}
+
+// failed puts the size back to what it was and has what lies beyond dropped.
+func (opt *WriteOptions) failed(ctx context.Context, ip *vfs.Inode, size int64) {
+	if opt == nil || opt.Failed == nil {
+		return
+	}
+	if ip.Size() > size {
+		ip.SetSize(size) // the gap could not be filled
+		ip.Dirty(vfs.DirtySize)
+	}
+	opt.Failed(ctx, ip, size)
+	if init := opt.Initialized; init != nil && init.Load() > size {
+		init.Store(size)
+	}
+}
+
+// initialized tells that a file without holes was written up to at.
+func (opt *WriteOptions) initialized(at int64) {
+	if opt != nil && opt.Initialized != nil {
+		MoveInit(opt.Initialized, at)
+	}
+}
+
+// begin is WriteBegin, or for a file without holes ContWriteBegin.
+func (opt *WriteOptions) begin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock) (*pagecache.Folio, error) {
+	if opt != nil && opt.Initialized != nil {
+		return ContWriteBegin(ctx, ip, pos, n, gb, opt.Initialized)
+	}
+	return WriteBegin(ctx, ip, pos, n, gb)
 }
 
 // WriteBegin (block_write_begin) gives the folio over pos, locked and with a reference, ready to have up to n bytes of
@@ -178,42 +215,71 @@ func WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, pos, n, copied int64) int64 {
 const balanceEvery = 256 << 10
 
 // Write (generic_perform_write) writes src at k.Pos through the cache and moves k.Pos on. It raises the size under the
-// folio lock and holds back while there is too much dirty memory. Hold ip.Rw exclusively.
+// folio lock and holds back while there is too much dirty memory. Hold ip.Rw exclusively. opt may be nil.
 // It gives the bytes written, and an error only when there are none.
 func Write(ctx context.Context, k *vfs.Kiocb, src []byte, gb GetBlock, opt *WriteOptions) (int, error) {
+	return perform(ctx, k, len(src), func(dst []byte, off int) int { return copy(dst, src[off:]) }, gb, opt)
+}
+
+// WriteFrom is Write of n bytes that fill stores: fill copies the bytes of the source from off on to dst and gives how many it
+// could; fewer than len(dst) is a short copy, and nothing at all ends the write with errno.FAULT. It runs with a folio locked, so
+// it must not wait for anything that a folio's lock may hold up.
+func WriteFrom(ctx context.Context, k *vfs.Kiocb, n int, fill func(dst []byte, off int) int, gb GetBlock, opt *WriteOptions) (int, error) {
+	return perform(ctx, k, n, fill, gb, opt)
+}
+
+func perform(ctx context.Context, k *vfs.Kiocb, total int, fill func(dst []byte, off int) int, gb GetBlock, opt *WriteOptions) (int, error) {
 	ip := k.Inode
-	done, sinceBalance := 0, 0
+	done, since, limit := 0, balanceEvery, math.MaxInt
+	size := ip.Size() // that stands: what lies beyond after an error is dropped
 	var err error
-	for done < len(src) {
-		if sinceBalance >= balanceEvery || done == 0 {
-			sinceBalance = 0
+	for done < total {
+		if since >= balanceEvery {
+			since = 0
 			if err = ip.SB().WB.Balance(ctx, &ip.Pages); err != nil {
 				break
 			}
 		}
+		want := int64(min(total-done, limit))
 		var fo *pagecache.Folio
-		want := int64(len(src) - done)
-		if fo, err = WriteBegin(ctx, ip, k.Pos, want, gb); err != nil {
-			if size := ip.Size(); k.Pos+want > size && opt != nil && opt.Failed != nil {
-				opt.Failed(ctx, ip, size)
+		if fo, err = opt.begin(ctx, ip, k.Pos, want, gb); err != nil {
+			if k.Pos+want > size {
+				opt.failed(ctx, ip, size)
 			}
 			break
 		}
-		n := min(want, fo.End()-k.Pos)
-		copy(fo.Data()[k.Pos-fo.Pos():], src[done:done+int(n)])
-		n = WriteEnd(ip, fo, k.Pos, n, n)
+		want = min(want, fo.End()-k.Pos)
+		copied := fill(fo.Data()[k.Pos-fo.Pos():][:want], done)
+		n := WriteEnd(ip, fo, k.Pos, want, int64(copied))
 		old := ip.Size()
-		if k.Pos+n > old {
-			ip.SetSize(k.Pos + n)
+		if n > 0 && k.Pos+n > old {
+			ip.SetSize(k.Pos + n) // under the folio's lock: writeback must not take it for one behind the end
 		}
 		fo.Unlock()
 		fo.Put()
-		if old < k.Pos {
-			ip.Pages.Extended(old, k.Pos)
+		if n > 0 {
+			if old < k.Pos {
+				ip.Pages.Extended(old, k.Pos)
+			}
+			opt.initialized(k.Pos + n)
+			size = ip.Size()
+		} else if copied == 0 {
+			err = fmt.Errorf("nothing to be had of what is to be written: %w", errno.FAULT)
+		}
+		if n < want && k.Pos+want > size {
+			opt.failed(ctx, ip, size) // a short copy left blocks behind the end
+		}
+		if err != nil {
+			break
+		}
+		if limit = math.MaxInt; n == 0 {
+			// The folio is not valid around what was copied. Once more with exactly what can be had: then what it does not
+			// cover of its blocks is read first.
+			limit = copied
 		}
 		k.Pos += n
 		done += int(n)
-		sinceBalance += int(n)
+		since += int(n)
 	}
 	if done > 0 {
 		ip.Dirty(vfs.DirtySize)
