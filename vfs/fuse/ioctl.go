@@ -59,7 +59,11 @@ func (fs *rawFS) Ioctl(cancel <-chan struct{}, in *gofuse.IoctlIn, inbuf []byte,
 func (fs *rawFS) ioctl(ctx request, who *vfs.Cred, f *vfs.File, cmd uint32, in, out []byte) error {
 	le := binary.LittleEndian
 	ip := f.Inode
-	if n := int(cmd >> 16 & 0x3fff); cmd>>30&1 != 0 && len(in) < n || cmd>>31 != 0 && len(out) < n {
+	n := int(cmd >> 16 & 0x3fff)
+	if cmd == iocGetFlags || cmd == iocSetFlags {
+		n = 4 // the numbers say long, the kernel carries an int
+	}
+	if cmd>>30&1 != 0 && len(in) < n || cmd>>31 != 0 && len(out) < n {
 		return errno.INVAL // the sizes in the number are what the code below relies on
 	}
 	switch cmd {

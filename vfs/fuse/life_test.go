@@ -289,3 +289,26 @@ func init() {
 		return err
 	}
 }
+
+// TestFlags has chattr and lsattr, whose requests the kernel makes smaller than their numbers say.
+func TestFlags(t *testing.T) {
+	each(t, func(t *testing.T, tr string) {
+		m := mount(t, vfsfuse.Options{Transport: tr}, nil)
+		p := filepath.Join(m.dir, "f")
+		require.NoError(t, os.WriteFile(p, []byte("x"), 0o644))
+		f, err := os.Open(p)
+		require.NoError(t, err)
+		defer f.Close()
+		flags := func() int {
+			n, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			require.NoError(t, err)
+			return int(n)
+		}
+		require.Zero(t, flags())
+		require.NoError(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(vfs.FlagImmutable)))
+		require.Equal(t, int(vfs.FlagImmutable), flags())
+		require.ErrorIs(t, os.WriteFile(p, []byte("y"), 0o644), unix.EPERM)
+		require.NoError(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
+		require.NoError(t, os.WriteFile(p, []byte("y"), 0o644))
+	})
+}
