@@ -248,7 +248,8 @@ func (f *File) Seek(ctx context.Context, pos int64, whence int) (int64, error) {
 	return 0, errno.INVAL
 }
 
-// Fsync makes the file durable and reports each error of writeback once to this open file.
+// Fsync makes the file durable and reports each error of writeback once to this open file. On a filesystem that was aborted it
+// answers errno.IO every time (SuperBlock.Abort).
 func (f *File) Fsync(ctx context.Context, datasync bool) error {
 	return f.fsync(ctx, 0, math.MaxInt64, datasync)
 }
@@ -259,13 +260,16 @@ func (f *File) fsync(ctx context.Context, start, end int64, datasync bool) error
 		return errno.IO
 	}
 	var err error
-	if fs := ip.Fop.Fsync; fs != nil && !ip.sb.ReadOnly() {
+	if fs := ip.Fop.Fsync; fs != nil && (!ip.sb.ReadOnly() || ip.sb.Aborted() != nil) {
 		err = fs(ctx, f, start, end, datasync)
 	}
 	f.errMu.Lock()
 	perr := ip.Pages.CheckError(&f.since)
 	serr := ip.sb.Err.Check(&f.sinceSB)
 	f.errMu.Unlock()
+	if aborted := ip.sb.Aborted(); aborted != nil {
+		err = aborted // also when it happened meanwhile
+	}
 	for _, e := range []error{err, perr, serr} {
 		if e != nil {
 			return fmt.Errorf("fsync: inode %d: %w", ip.ino, e)

@@ -129,6 +129,7 @@ type SuperBlock struct {
 
 	readOnly atomic.Bool
 	shutdown atomic.Bool
+	aborted  atomic.Pointer[error] // why the filesystem turned read-only by itself; nil while it did not
 
 	// freeze is held shared while something changes, exclusively while the filesystem is frozen. Outermost.
 	freeze   sync.RWMutex
@@ -211,8 +212,26 @@ func (sb *SuperBlock) ClampTime(t Time) Time {
 // ReadOnly reports whether changes are refused.
 func (sb *SuperBlock) ReadOnly() bool { return sb.readOnly.Load() }
 
-// SetReadOnly makes the filesystem read-only at once, as errors=remount-ro does.
+// SetReadOnly makes the filesystem read-only at once. For Mount; what goes wrong later is Abort's.
 func (sb *SuperBlock) SetReadOnly() { sb.readOnly.Store(true) }
+
+// Abort makes the filesystem read-only at once because of err, as errors=remount-ro does. Changes made before may be in memory only
+// and stay there, so from now on fsync of every file, also of one opened later, Sync and Unmount answer errno.IO; a filesystem that
+// was mounted read-only has nothing to lose and answers 0. What can be written still is. The first err stays; a Remount to
+// read-write that the filesystem allows ends it.
+func (sb *SuperBlock) Abort(err error) {
+	sb.aborted.CompareAndSwap(nil, &err)
+	sb.readOnly.Store(true)
+}
+
+// Aborted gives errno.IO with the reason after Abort, nil before.
+func (sb *SuperBlock) Aborted() error {
+	why := sb.aborted.Load()
+	if why == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: turned read-only by an error, what was changed may be lost: %w: %v", sb.Dev.Name(), errno.IO, *why)
+}
 
 // IsShutdown reports whether Shutdown was called.
 func (sb *SuperBlock) IsShutdown() bool { return sb.shutdown.Load() }
@@ -268,14 +287,21 @@ func (sb *SuperBlock) Thaw() error {
 	return nil
 }
 
-// Sync writes all data and metadata and makes it durable.
+// Sync writes all data and metadata and makes it durable. errno.IO after Shutdown and after Abort.
 func (sb *SuperBlock) Sync(ctx context.Context) error {
 	if sb.shutdown.Load() {
 		return errno.IO
 	}
+	return sb.sync(ctx)
+}
+
+func (sb *SuperBlock) sync(ctx context.Context) error {
 	err := sb.WB.SyncAll(ctx)
 	if sb.Op.Sync != nil {
 		err = errors.Join(err, sb.Op.Sync(ctx, true))
+	}
+	if why := sb.Aborted(); why != nil {
+		return why // with the first cause; the errors above follow from it
 	}
 	return err
 }
@@ -303,6 +329,9 @@ func (sb *SuperBlock) Remount(ctx context.Context, readOnly bool) error {
 			return err
 		}
 	}
+	if !readOnly {
+		sb.aborted.Store(nil)
+	}
 	sb.readOnly.Store(readOnly)
 	return nil
 }
@@ -313,10 +342,7 @@ func (sb *SuperBlock) Remount(ctx context.Context, readOnly bool) error {
 func (sb *SuperBlock) Unmount(ctx context.Context) error {
 	var err error
 	if !sb.shutdown.Load() {
-		err = sb.WB.SyncAll(ctx)
-		if sb.Op.Sync != nil {
-			err = errors.Join(err, sb.Op.Sync(ctx, true))
-		}
+		err = sb.sync(ctx)
 	}
 	sb.stop()
 	sb.bg.Wait()
@@ -325,7 +351,9 @@ func (sb *SuperBlock) Unmount(ctx context.Context) error {
 	}
 	sb.icache.evictAll()
 	if sb.Op.Put != nil {
-		err = errors.Join(err, sb.Op.Put(ctx))
+		if perr := sb.Op.Put(ctx); sb.aborted.Load() == nil || err == nil {
+			err = errors.Join(err, perr)
+		}
 	}
 	sb.WB.Stop(ctx)
 	if sb.ownCache {

@@ -318,7 +318,7 @@ func (fs *fsys) commitNow(ctx context.Context) error {
 		fs.sb.Err.Set(err)
 		fs.broken.Store(true)
 		fs.fail(err)
-		fs.sb.SetReadOnly() // what the medium holds is not what memory holds: no more changes, whatever errors= says
+		fs.sb.Abort(err) // what the medium holds is not what memory holds: no more changes, whatever errors= says
 	} else {
 		fs.release(p)
 	}

@@ -33,10 +33,10 @@ func (fs *fsys) sync(ctx context.Context, wait bool) error {
 		fs.kick()
 		return nil
 	}
-	if fs.sb.ReadOnly() {
+	if !fs.writable.Load() {
 		return nil
 	}
-	return fs.commitNow(ctx)
+	return fs.commitNow(ctx) // also when an error made the mount read-only: what can be saved is, and what cannot is told
 }
 
 // fallocate punches holes, zeroes ranges, and allocates by writing zeros into holes: ext2 cannot mark blocks as unwritten.

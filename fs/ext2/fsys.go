@@ -31,7 +31,7 @@ type fsys struct {
 	overhead   uint32      // blocks of metadata; immutable
 	superDirty atomic.Bool // the superblock changed beyond its counters
 	broken     atomic.Bool // metadata could not be written: no more commits
-	writable   bool        // mounted read-write; changed at mount, remount and unmount only
+	writable   atomic.Bool // mounted read-write, even if an error stopped changes; changed at mount, remount and unmount only
 	cleanState uint16      // the clean flag as it was found; guarded by superMu
 	tables     tables      // immutable after mount
 

@@ -232,7 +232,7 @@ func (fs *fsys) markInUse() error {
 	fs.super.MountCount++
 	fs.super.MountTime = uint32(fs.sb.Now().Sec)
 	fs.superMu.Unlock()
-	fs.writable = true
+	fs.writable.Store(true)
 	return fs.writeSuper()
 }
 
@@ -251,14 +251,14 @@ func (fs *fsys) markClean(ctx context.Context) error {
 		fs.super.State |= fs.cleanState
 	}
 	fs.superMu.Unlock()
-	fs.writable = false
+	fs.writable.Store(false)
 	return fs.writeSuper()
 }
 
 // put is SuperOperations.Put.
 func (fs *fsys) put(ctx context.Context) error {
 	var err error
-	if fs.writable && !fs.sb.IsShutdown() {
+	if fs.writable.Load() && !fs.sb.IsShutdown() {
 		err = fs.markClean(ctx)
 	}
 	fs.close()
@@ -283,7 +283,7 @@ func (fs *fsys) close() {
 // remount is SuperOperations.Remount.
 func (fs *fsys) remount(ctx context.Context, readOnly bool) error {
 	if readOnly {
-		if !fs.writable {
+		if !fs.writable.Load() {
 			return nil
 		}
 		return fs.markClean(ctx)
@@ -300,7 +300,7 @@ func (fs *fsys) remount(ctx context.Context, readOnly bool) error {
 // fail is told of damage and of metadata that could not be read or written, and does what errors= says.
 func (fs *fsys) fail(err error) {
 	fs.sb.Log.Error("filesystem error", "image", fs.sb.Dev.Name(), "error", err)
-	if !fs.writable {
+	if !fs.writable.Load() {
 		return
 	}
 	// A change of metadata is lost, for want of a block that could not be read or because it made no sense: whoever syncs a
@@ -318,7 +318,7 @@ func (fs *fsys) fail(err error) {
 	fs.superDirty.Store(true)
 	switch fs.opts.Errors {
 	case disk.ErrorsRemountRO:
-		fs.sb.SetReadOnly()
+		fs.sb.Abort(err)
 	case disk.ErrorsPanic:
 		fs.sb.Shutdown()
 	}
