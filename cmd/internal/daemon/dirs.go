@@ -73,7 +73,7 @@ func Sockets() []string {
 }
 
 // StateDir is where logs lie: $XDG_STATE_HOME/iomapfs, ~/.local/state/iomapfs; for root without a home (systemd's mount
-// units run so) /var/log/iomapfs. It is made.
+// units run so) /var/log/iomapfs; the RuntimeDir for who has no home, or one that does not exist, as services have. It is made.
 func StateDir() (string, error) {
 	dir := "/var/log/iomapfs"
 	home, _ := os.UserHomeDir() // "" is handled
@@ -83,8 +83,11 @@ func StateDir() (string, error) {
 	case os.Geteuid() == 0:
 	case filepath.IsAbs(home):
 		dir = filepath.Join(home, ".local", "state", "iomapfs")
+		if os.MkdirAll(dir, 0o755) != nil {
+			return RuntimeDir()
+		}
 	default:
-		dir = filepath.Join(os.TempDir(), "iomapfs-"+strconv.Itoa(os.Geteuid()))
+		return RuntimeDir()
 	}
 	return dir, os.MkdirAll(dir, 0o755)
 }
