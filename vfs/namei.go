@@ -48,6 +48,18 @@ func (dir *Inode) Lookup(ctx context.Context, name string) (*Inode, error) {
 	return ip, err
 }
 
+// Stored reports whether the directory holds name in this very spelling. A name that is not there, or cannot be looked for, is not
+// held. A filesystem in which names have one spelling says yes to all.
+func (dir *Inode) Stored(ctx context.Context, name string) bool {
+	if dir.Op.Stored == nil {
+		return true
+	}
+	dir.Rw.RLock()
+	defer dir.Rw.RUnlock()
+	s, err := dir.Op.Stored(ctx, dir, name)
+	return err == nil && s == name
+}
+
 // change runs f with dir locked exclusively and the right to write taken, after checking the name.
 func (dir *Inode) change(name string, op bool, f func() error) error {
 	if err := dir.checkName(name); err != nil {

@@ -12,6 +12,9 @@ import (
 type InodeOperations struct {
 	// Lookup finds a name. errno.NOENT when it is not there.
 	Lookup func(ctx context.Context, dir *Inode, name string) (*Inode, error)
+	// Stored gives a name as the directory holds it, where that may differ from how it is asked for: in case, or as a short name.
+	// errno.NOENT when it is not there. Nil: names are found only as they are stored. dir.Rw held shared.
+	Stored func(ctx context.Context, dir *Inode, name string) (string, error)
 	// Parent gives the number that ".." names.
 	Parent func(ctx context.Context, dir *Inode) (uint64, error)
 	// Create makes a regular file; Mknod a device, fifo or socket; Mkdir a directory. mode carries type and permission

@@ -43,7 +43,11 @@ func (fs *rawFS) Create(cancel <-chan struct{}, in *gofuse.CreateIn, name string
 	}
 	ctx := request{cancel}
 	ip, err := dir.Create(ctx, cred(&in.InHeader, in.Umask), name, in.Mode)
-	return fs.createdOpen(ctx, ip, err, in, out)
+	st := fs.createdOpen(ctx, ip, err, in, out)
+	if st.Ok() {
+		fs.remember(ctx, dir, name, &out.EntryOut)
+	}
+	return st
 }
 
 // Tmpfile makes a file without a name and opens it.

@@ -8,8 +8,8 @@ import (
 	"github.com/iomapfs/iomapfs/vfs"
 )
 
-// made answers with something new.
-func (fs *rawFS) made(ip *vfs.Inode, err error, out *gofuse.EntryOut) gofuse.Status {
+// made answers with something new in dir.
+func (fs *rawFS) made(ctx request, dir *vfs.Inode, name string, ip *vfs.Inode, err error, out *gofuse.EntryOut) gofuse.Status {
 	if err != nil {
 		if ip != nil {
 			ip.Put()
@@ -17,6 +17,7 @@ func (fs *rawFS) made(ip *vfs.Inode, err error, out *gofuse.EntryOut) gofuse.Sta
 		return fs.status(err)
 	}
 	fs.entry(ip, out)
+	fs.remember(ctx, dir, name, out)
 	return gofuse.OK
 }
 
@@ -26,8 +27,9 @@ func (fs *rawFS) Mknod(cancel <-chan struct{}, in *gofuse.MknodIn, name string, 
 	if dir == nil {
 		return stale
 	}
-	ip, err := dir.Mknod(request{cancel}, cred(&in.InHeader, in.Umask), name, in.Mode, vfs.MakeDev(in.Rdev))
-	return fs.made(ip, err, out)
+	ctx := request{cancel}
+	ip, err := dir.Mknod(ctx, cred(&in.InHeader, in.Umask), name, in.Mode, vfs.MakeDev(in.Rdev))
+	return fs.made(ctx, dir, name, ip, err, out)
 }
 
 // Mkdir makes a directory.
@@ -36,8 +38,9 @@ func (fs *rawFS) Mkdir(cancel <-chan struct{}, in *gofuse.MkdirIn, name string, 
 	if dir == nil {
 		return stale
 	}
-	ip, err := dir.Mkdir(request{cancel}, cred(&in.InHeader, in.Umask), name, in.Mode)
-	return fs.made(ip, err, out)
+	ctx := request{cancel}
+	ip, err := dir.Mkdir(ctx, cred(&in.InHeader, in.Umask), name, in.Mode)
+	return fs.made(ctx, dir, name, ip, err, out)
 }
 
 // Symlink makes a symbolic link.
@@ -46,8 +49,9 @@ func (fs *rawFS) Symlink(cancel <-chan struct{}, h *gofuse.InHeader, target, nam
 	if dir == nil {
 		return stale
 	}
-	ip, err := dir.Symlink(request{cancel}, cred(h, 0), name, target)
-	return fs.made(ip, err, out)
+	ctx := request{cancel}
+	ip, err := dir.Symlink(ctx, cred(h, 0), name, target)
+	return fs.made(ctx, dir, name, ip, err, out)
 }
 
 // Link gives a file another name.
@@ -69,7 +73,8 @@ func (fs *rawFS) Unlink(cancel <-chan struct{}, h *gofuse.InHeader, name string)
 	if dir == nil {
 		return stale
 	}
-	return fs.status(dir.Unlink(request{cancel}, name))
+	ctx := request{cancel}
+	return fs.status(fs.changing(ctx, func() error { return dir.Unlink(ctx, name) }, dir, name, nil, ""))
 }
 
 // Rmdir removes a directory.
@@ -78,7 +83,8 @@ func (fs *rawFS) Rmdir(cancel <-chan struct{}, h *gofuse.InHeader, name string) 
 	if dir == nil {
 		return stale
 	}
-	return fs.status(dir.Rmdir(request{cancel}, name))
+	ctx := request{cancel}
+	return fs.status(fs.changing(ctx, func() error { return dir.Rmdir(ctx, name) }, dir, name, nil, ""))
 }
 
 // Rename moves a name.
@@ -87,7 +93,8 @@ func (fs *rawFS) Rename(cancel <-chan struct{}, in *gofuse.RenameIn, name, newNa
 	if from == nil || to == nil {
 		return stale
 	}
-	return fs.status(from.RenameTo(request{cancel}, name, to, newName, in.Flags))
+	ctx := request{cancel}
+	return fs.status(fs.changing(ctx, func() error { return from.RenameTo(ctx, name, to, newName, in.Flags) }, from, name, to, newName))
 }
 
 // Readlink gives the target of a symbolic link.

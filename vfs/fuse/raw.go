@@ -23,6 +23,7 @@ type rawFS struct {
 	nodes                nodeTable
 	files                fileTable
 	kernel               *gofuse.Server // to tell the kernel; set before the first operation
+	newEpoch             func() error   // has the kernel ask again for all names; nil where it cannot
 }
 
 func newRawFS(sb *vfs.SuperBlock, o Options) *rawFS {
@@ -133,7 +134,7 @@ func (fs *rawFS) Lookup(cancel <-chan struct{}, h *gofuse.InHeader, name string,
 		ip, err = dir.Lookup(ctx, name)
 	}
 	if err != nil {
-		if errno.From(err) == errno.NOENT && fs.o.EntryTimeout > 0 {
+		if errno.From(err) == errno.NOENT && fs.o.EntryTimeout > 0 && dir.Op.Stored == nil {
 			out.NodeId = 0
 			out.EntryValid, out.EntryValidNsec = seconds(fs.o.EntryTimeout)
 			return gofuse.OK
@@ -141,6 +142,7 @@ func (fs *rawFS) Lookup(cancel <-chan struct{}, h *gofuse.InHeader, name string,
 		return fs.status(err)
 	}
 	fs.entry(ip, out)
+	fs.remember(ctx, dir, name, out)
 	return gofuse.OK
 }
 

@@ -113,6 +113,9 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if srv.HasEpoch() {
+		fs.newEpoch = srv.NewEpoch
+	}
 	go srv.Serve()
 	if err := srv.WaitMount(); err != nil {
 		_ = srv.Unmount() // the mount never worked; its own error says why

@@ -2,6 +2,7 @@ package vfstest
 
 import (
 	"context"
+	"strings"
 
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
@@ -53,6 +54,23 @@ func (fs *FS) fillTables() {
 	}
 }
 
+// key is what a name is found by.
+func (fs *FS) key(name string) string {
+	if fs.iop.Stored != nil {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
+func (fs *FS) stored(_ context.Context, dir *vfs.Inode, name string) (string, error) {
+	d := nodeOf(dir)
+	i, ok := d.names[fs.key(name)]
+	if !ok {
+		return "", errno.NOENT
+	}
+	return d.entries[i].name, nil
+}
+
 func (fs *FS) lookup(ctx context.Context, dir *vfs.Inode, name string) (*vfs.Inode, error) {
 	if err := fs.hook(ctx, "Lookup", dir); err != nil {
 		return nil, err
@@ -61,7 +79,7 @@ func (fs *FS) lookup(ctx context.Context, dir *vfs.Inode, name string) (*vfs.Ino
 	if d.names == nil {
 		return nil, errno.NOTDIR
 	}
-	i, ok := d.names[name]
+	i, ok := d.names[fs.key(name)]
 	if !ok {
 		return nil, errno.NOENT
 	}
@@ -69,17 +87,17 @@ func (fs *FS) lookup(ctx context.Context, dir *vfs.Inode, name string) (*vfs.Ino
 }
 
 // enter puts a name into a directory, drop takes it out. Each changes the directory's times.
-func enter(dir *vfs.Inode, name string, ip *vfs.Inode) {
+func (fs *FS) enter(dir *vfs.Inode, name string, ip *vfs.Inode) {
 	d := nodeOf(dir)
-	d.names[name] = len(d.entries)
+	d.names[fs.key(name)] = len(d.entries)
 	d.entries = append(d.entries, entry{name, ip.Ino(), vfs.DType(ip.Mode())})
 	dir.TouchNow(true)
 }
 
-func drop(dir *vfs.Inode, name string) {
-	d := nodeOf(dir)
-	d.entries[d.names[name]] = entry{}
-	delete(d.names, name)
+func (fs *FS) drop(dir *vfs.Inode, name string) {
+	d, key := nodeOf(dir), fs.key(name)
+	d.entries[d.names[key]] = entry{}
+	delete(d.names, key)
 	dir.TouchNow(true)
 }
 
@@ -100,7 +118,7 @@ func (fs *FS) make(ctx context.Context, op string, cred *vfs.Cred, dir *vfs.Inod
 	if err := fs.hook(ctx, op, dir); err != nil {
 		return nil, err
 	}
-	if _, taken := nodeOf(dir).names[name]; taken {
+	if _, taken := nodeOf(dir).names[fs.key(name)]; taken {
 		return nil, errno.EXIST
 	}
 	mode, access, deflt, err := dir.InheritACL(ctx, cred, mode)
@@ -125,16 +143,16 @@ func (fs *FS) make(ctx context.Context, op string, cred *vfs.Cred, dir *vfs.Inod
 	fill(ip)
 	ip.Publish(nil)
 	if name != "" {
-		enter(dir, name, ip)
+		fs.enter(dir, name, ip)
 	}
 	return ip, nil
 }
 
 func (fs *FS) link(_ context.Context, dir *vfs.Inode, name string, ip *vfs.Inode) error {
-	if _, taken := nodeOf(dir).names[name]; taken {
+	if _, taken := nodeOf(dir).names[fs.key(name)]; taken {
 		return errno.EXIST
 	}
-	enter(dir, name, ip)
+	fs.enter(dir, name, ip)
 	links(ip, 1)
 	return nil
 }
@@ -143,7 +161,7 @@ func (fs *FS) unlink(ctx context.Context, dir *vfs.Inode, name string, ip *vfs.I
 	if err := fs.hook(ctx, "Unlink", ip); err != nil {
 		return err
 	}
-	drop(dir, name)
+	fs.drop(dir, name)
 	links(ip, -1)
 	return nil
 }
@@ -152,7 +170,7 @@ func (fs *FS) rmdir(_ context.Context, dir *vfs.Inode, name string, ip *vfs.Inod
 	if len(nodeOf(ip).names) > 0 {
 		return errno.NOTEMPTY
 	}
-	drop(dir, name)
+	fs.drop(dir, name)
 	links(ip, -2)
 	links(dir, -1)
 	return nil
@@ -169,7 +187,7 @@ func (fs *FS) rename(_ context.Context, r *vfs.Rename) error {
 	}
 	if r.Exchange {
 		a, b := nodeOf(r.From), nodeOf(r.To)
-		ea, eb := &a.entries[a.names[r.OldName]], &b.entries[b.names[r.NewName]]
+		ea, eb := &a.entries[a.names[fs.key(r.OldName)]], &b.entries[b.names[fs.key(r.NewName)]]
 		ea.ino, ea.typ, eb.ino, eb.typ = eb.ino, eb.typ, ea.ino, ea.typ
 		move(r.Old, r.From, r.To)
 		move(r.New, r.To, r.From)
@@ -183,12 +201,12 @@ func (fs *FS) rename(_ context.Context, r *vfs.Rename) error {
 				return err
 			}
 		} else {
-			drop(r.To, r.NewName)
+			fs.drop(r.To, r.NewName)
 			links(r.New, -1)
 		}
 	}
-	drop(r.From, r.OldName)
-	enter(r.To, r.NewName, r.Old)
+	fs.drop(r.From, r.OldName)
+	fs.enter(r.To, r.NewName, r.Old)
 	move(r.Old, r.From, r.To)
 	return nil
 }

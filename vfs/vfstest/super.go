@@ -38,6 +38,9 @@ type FS struct {
 	next  uint64
 }
 
+// FoldNames makes names that differ in case the same. To be called before the super block is used.
+func (fs *FS) FoldNames() { fs.iop.Stored = fs.stored }
+
 // node is what of an inode outlives its time in memory.
 type node struct {
 	ino    uint64

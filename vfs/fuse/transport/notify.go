@@ -49,3 +49,25 @@ func newNotifier(o *fuse.MountOptions, initRequest []byte, device int) (*fuse.Se
 // closeNotifier lets go of the notifier's descriptor, and of whoever waits in its InodeRetrieveCache. On a dead
 // connection go-fuse's loop ends with its first read.
 func closeNotifier(srv *fuse.Server) { srv.Serve() }
+
+// notifyIncEpoch is FUSE_NOTIFY_INC_EPOCH (linux/fuse.h), of protocol 7.44, Linux 6.16.
+const (
+	notifyIncEpoch = 8
+	incEpochMinor  = 44
+)
+
+// HasEpoch reports whether the kernel knows NewEpoch.
+func (s *Server) HasEpoch() bool { return s.conn != nil && s.conn.init.Minor >= incEpochMinor }
+
+// NewEpoch has the kernel look up again every name that it remembers, when it next meets it. It takes no lock in the kernel, so that
+// it may be called while an operation is being answered. errors.ErrUnsupported without HasEpoch; ENODEV when the mount is gone.
+func (s *Server) NewEpoch() error {
+	if !s.HasEpoch() {
+		return fmt.Errorf("FUSE_NOTIFY_INC_EPOCH: %w", errors.ErrUnsupported)
+	}
+	var h [outHeaderSize]byte // a notification is a reply to request 0, with its number for the error
+	wire.PutUint32(h[:], outHeaderSize)
+	wire.PutUint32(h[offError:], notifyIncEpoch)
+	_, err := unix.Write(s.conn.fd, h[:])
+	return err
+}
