@@ -54,9 +54,9 @@ cover: deps ## coverage of all tests, by package, in .build/cover.out
 	@$(GO) test -timeout 40m -coverprofile=.build/cover.out -coverpkg=$$(echo $(PACKAGES) | tr ' ' ,) $(PACKAGES)
 	@$(GO) tool cover -func=.build/cover.out | tail -1
 
-bench: deps build ## compare with fuse2fs and the kernel, side by side
+bench: deps build ## compare with fuse2fs and the kernel, side by side; BENCH="-run create -rounds 5"
 	@bash scripts/deps.sh bench
-	@$(GO) run ./fstests/bench -bin bin/iomapfs
+	@$(GO) run ./fstests/bench -bin bin/iomapfs $(BENCH)
 	@cd fstests && $(GO) test -run xxx -bench . -benchtime 20x ./compare
 
 soak: deps build ## long random tests: SOAKTIME (10m) for each

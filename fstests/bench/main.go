@@ -7,20 +7,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
 	bin := flag.String("bin", "bin/iomapfs", "the program")
-	runs := flag.Int("runs", 3, "rounds at most: each runs every workload on every system")
-	budget := flag.Duration("budget", 330*time.Second, "no further round begins that would end later than this")
-	only := flag.String("only", "", "workloads whose name contains this")
+	rounds := flag.Int("rounds", 3, "rounds at most: each runs every workload on every system")
+	budget := flag.Duration("budget", 6*time.Minute, "no further round begins that would end later than this")
+	only := flag.String("run", "", "workloads whose name matches this regular expression")
+	on := flag.String("on", "", "systems whose name matches this regular expression")
+	opts := flag.String("fuse2fs", fuse2fsOptions, "mount options of fuse2fs")
 	tmp := flag.String("tmp", "/dev/shm", "where the images lie")
 	flag.Parse()
-	b := bench{bin: *bin, runs: *runs, budget: *budget, only: *only}
-	if err := b.run(*tmp); err != nil {
+	b := bench{rounds: *rounds, budget: *budget}
+	err := b.choose(*bin, *opts, *only, *on)
+	if err == nil {
+		err = b.run(*tmp)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -28,13 +36,45 @@ func main() {
 
 // bench is one comparison.
 type bench struct {
-	bin, only string
-	runs      int
-	budget    time.Duration
+	rounds int // at most; those that were run, after run
+	budget time.Duration
 
-	sys      []system
-	rates    map[string][][]float64 // of a workload: system, round
-	cpu, mem []float64              // of the daemons
+	sys     []system
+	work    []workload
+	results map[string][][]result // of a workload: system, round
+}
+
+// result is what a workload did once on one system.
+type result struct {
+	rate           float64 // operations or MiB a second
+	daemon, caller float64 // seconds of the processor for one of them
+	peak           float64 // largest resident memory of the daemon, MiB
+}
+
+// choose picks workloads and systems by regular expressions.
+func (b *bench) choose(bin, opts, only, on string) error {
+	rw, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	rs, err := regexp.Compile(on)
+	if err != nil {
+		return err
+	}
+	for _, w := range workloads {
+		if rw.MatchString(w.name) {
+			b.work = append(b.work, w)
+		}
+	}
+	for _, s := range systems(bin, opts) {
+		if rs.MatchString(s.name) {
+			b.sys = append(b.sys, s)
+		}
+	}
+	if len(b.work) == 0 || len(b.sys) == 0 {
+		return fmt.Errorf("no workload matches %q, or no system %q", only, on)
+	}
+	return nil
 }
 
 // ringSwitch lets new mounts use io_uring; asking for that turns it on for the whole machine.
@@ -45,10 +85,7 @@ func (b *bench) run(tmp string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := prepare(dir); err != nil {
-		return err
-	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary files at worst
 	if was, err := os.ReadFile(ringSwitch); err == nil {
 		defer func() {
 			if err := os.WriteFile(ringSwitch, was, 0); err != nil {
@@ -56,144 +93,92 @@ func (b *bench) run(tmp string) error {
 			}
 		}()
 	}
-	b.sys = systems(b.bin)
-	b.rates = map[string][][]float64{}
-	b.cpu, b.mem = make([]float64, len(b.sys)), make([]float64, len(b.sys))
-	begun, longest, rounds := time.Now(), time.Duration(0), 0
-	for ; rounds < b.runs && (rounds == 0 || time.Since(begun)+longest < b.budget); rounds++ {
+	if err := b.prepare(dir); err != nil {
+		return err
+	}
+	b.results = map[string][][]result{}
+	begun, longest, n := time.Now(), time.Duration(0), 0
+	for ; n < b.rounds && (n == 0 || time.Since(begun)+longest < b.budget); n++ {
 		at := time.Now()
-		if err := b.round(dir, rounds); err != nil {
+		if err := b.round(dir, n); err != nil {
 			return err
 		}
 		longest = max(longest, time.Since(at))
-		fmt.Fprintf(os.Stderr, "round %d: %v\n", rounds+1, time.Since(at).Round(time.Second))
+		fmt.Fprintf(os.Stderr, "round %d: %v\n", n+1, time.Since(at).Round(time.Second))
 	}
-	b.print(rounds)
+	b.rounds = n
+	b.print()
 	return nil
 }
 
 // round runs every workload once on every system. Who begins changes, so that nobody always has the warmest machine.
 func (b *bench) round(dir string, n int) error {
-	for _, w := range workloads {
-		if !strings.Contains(w.name, b.only) {
-			continue
-		}
-		if b.rates[w.name] == nil {
-			b.rates[w.name] = make([][]float64, len(b.sys))
+	for _, w := range b.work {
+		if b.results[w.name] == nil {
+			b.results[w.name] = make([][]result, len(b.sys))
 		}
 		for i := range b.sys {
 			i = (i + n) % len(b.sys)
-			r, c, m, err := once(dir, b.sys[i], w)
+			r, err := once(dir, b.sys[i], w)
+			if s := b.sys[i]; err == nil && s.other != nil {
+				s.mount = s.other
+				var o result
+				if o, err = once(dir, s, w); o.rate > r.rate {
+					r = o
+				}
+			}
 			if err != nil {
 				return fmt.Errorf("%s on %s: %w", w.name, b.sys[i].name, err)
 			}
-			b.rates[w.name][i] = append(b.rates[w.name][i], r)
-			b.cpu[i] += c
-			b.mem[i] = max(b.mem[i], m)
+			b.results[w.name][i] = append(b.results[w.name][i], r)
 		}
 	}
 	return nil
 }
 
-// print writes the table: the middle of the rounds, and how many times the rate of fuse2fs in the same round, the middle
-// and from the least to the most.
-func (b *bench) print(rounds int) {
-	fmt.Print("| workload | unit |")
-	for _, s := range b.sys {
-		fmt.Printf(" %s |", s.name)
+// once runs a workload on a fresh copy of its image, just mounted. The image is judged afterwards.
+func once(dir string, s system, w workload) (r result, err error) {
+	e := &env{mnt: filepath.Join(dir, "mnt"), dir: dir}
+	img := filepath.Join(dir, "img")
+	if err := run("cp", "--sparse=always", filepath.Join(dir, w.image), img); err != nil {
+		return r, err
 	}
-	fmt.Print(" iomapfs : fuse2fs | io_uring : fuse2fs |\n|---|---|", strings.Repeat("---:|", len(b.sys)+2), "\n")
-	for _, w := range workloads {
-		rates := b.rates[w.name]
-		if rates == nil {
-			continue
+	if err := s.mount(img, e.mnt); err != nil {
+		return r, err
+	}
+	pid := 0
+	if s.daemon {
+		pid = daemonOf(img)
+	}
+	dropCaches()
+	c0, d0, begun := ownCPU(), cpuOf(pid), time.Now()
+	n, err := w.run(e)
+	took, c1, d1 := time.Since(begun).Seconds(), ownCPU(), cpuOf(pid)
+	r = result{rate: n / took, daemon: (d1 - d0) / n, caller: (c1 - c0) / n, peak: peakOf(pid)}
+	if uerr := s.umount(img, e.mnt); err == nil {
+		err = uerr
+	}
+	if err == nil {
+		err = run("e2fsck", "-fn", img)
+	}
+	return r, err
+}
+
+// dropCaches has the host forget names and inodes; file data lies in memory anyway.
+func dropCaches() { _ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0) }
+
+// ownCPU is the time that this process and the children it waited for have spent, in seconds.
+func ownCPU() (sum float64) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			sum += float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 		}
-		fmt.Printf("| %s | %s |", w.name, w.unit)
-		for i := range b.sys {
-			fmt.Printf(" %.0f |", middle(rates[i]))
-		}
-		for _, i := range []int{2, 3} {
-			var ratio []float64
-			for r := range rates[i] {
-				ratio = append(ratio, rates[i][r]/rates[1][r])
-			}
-			fmt.Printf(" %.1f (%.1f to %.1f) |", middle(ratio), slices.Min(ratio), slices.Max(ratio))
-		}
-		fmt.Println()
 	}
-	fmt.Print("| CPU of the daemon, a round | s |")
-	for i := range b.sys {
-		fmt.Printf(" %.1f |", b.cpu[i]/float64(rounds))
-	}
-	fmt.Print(" | |\n| peak memory of the daemon | MiB |")
-	for i := range b.sys {
-		fmt.Printf(" %.0f |", b.mem[i])
-	}
-	fmt.Printf(" | |\n\n%d rounds\n", rounds)
+	return sum
 }
 
 func middle(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
-
-// once runs a workload on a fresh filesystem.
-func once(dir string, s system, w workload) (rate, cpu, mem float64, err error) {
-	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
-	if err = run("cp", "--sparse=always", filepath.Join(dir, "empty"), img); err != nil {
-		return
-	}
-	if err = os.MkdirAll(mnt, 0o755); err != nil {
-		return
-	}
-	if err = s.mount(img, mnt); err != nil {
-		return
-	}
-	mounted := true
-	defer func() {
-		if mounted {
-			_ = s.umount(mnt)
-		}
-	}()
-	cycle := func() error {
-		if err := s.umount(mnt); err != nil {
-			mounted = false
-			return err
-		}
-		mounted = false
-		if err := s.mount(img, mnt); err != nil {
-			return err
-		}
-		mounted = true
-		return nil
-	}
-	e := &env{mnt: mnt, dir: dir, cycle: cycle}
-	if w.before != nil {
-		if err = w.before(e); err != nil {
-			return
-		}
-		if err = cycle(); err != nil { // cold
-			return
-		}
-	}
-	dropCaches()
-	c0, _ := usage(s.daemon)
-	begun := time.Now()
-	n, err := w.run(e)
-	took := time.Since(begun).Seconds()
-	if err != nil {
-		return
-	}
-	c1, mem := usage(s.daemon)
-	rate, cpu = n/took, c1-c0
-	mounted = false
-	if err = s.umount(mnt); err != nil {
-		return
-	}
-	if err = run("e2fsck", "-fn", img); err != nil {
-		return
-	}
-	return rate, cpu, mem, nil
-}
-
-func dropCaches() { _ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0) }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,15 +11,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // system is one way to mount an ext2 image.
 type system struct {
 	name   string
 	mount  func(img, dir string) error
-	umount func(dir string) error
-	daemon string // name of its process, "" for the kernel
+	other  func(img, dir string) error // another way to mount, nil for none; the faster one counts
+	umount func(img, dir string) error // returns when the image is closed
+	daemon bool                        // a process serves it, which has the image in its arguments
+	ours   bool
 }
+
+// fuse2fsOptions suit fuse2fs best of all it has: the kernel keeps data, names and attributes, requests are large. Whether
+// one thread or several are faster depends on the workload.
+const fuse2fsOptions = "kernel_cache,big_writes,entry_timeout=3600,attr_timeout=3600,negative_timeout=3600,allow_other"
 
 func run(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -28,36 +37,56 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-func systems(bin string) []system {
-	um := func(dir string) error { return retry(func() error { return run("umount", dir) }) }
-	ours := func(opts string) func(img, dir string) error {
-		return func(img, dir string) error { return run(bin, "mount", "-o", opts, img, dir) }
+func systems(bin, opts string) []system {
+	ours := func(name, opts string) system {
+		return system{
+			name: name, daemon: true, ours: true,
+			mount:  func(img, dir string) error { return run(bin, "mount", "-o", opts, img, dir) },
+			umount: func(_, dir string) error { return run(bin, "umount", "--wait", dir) },
+		}
 	}
 	return []system{
-		{"kernel", func(img, dir string) error { return run("mount", "-t", "ext2", "-o", "loop", img, dir) }, func(dir string) error {
-			if err := um(dir); err != nil {
-				return err
-			}
-			// The loop device lets go of the image a little later.
-			return retry(func() error {
-				out, err := exec.Command("losetup", "-j", filepath.Join(filepath.Dir(dir), "img")).Output()
-				if err == nil && len(out) > 0 {
-					err = fmt.Errorf("still attached: %s", out)
-				}
-				return err
-			})
-		}, ""},
-		{"fuse2fs", func(img, dir string) error {
-			return run("fuse2fs", img, dir, "-o", "kernel_cache,big_writes,entry_timeout=3600,attr_timeout=3600,negative_timeout=3600,allow_other")
-		}, func(dir string) error {
-			if err := um(dir); err != nil {
-				return err
-			}
-			return gone("fuse2fs")
-		}, "fuse2fs"},
-		{"iomapfs", ours("transport=fuse"), func(dir string) error { return run(bin, "umount", "--wait", dir) }, "iomapfs"},
-		{"iomapfs io_uring", ours("transport=uring"), func(dir string) error { return run(bin, "umount", "--wait", dir) }, "iomapfs"},
+		kernel,
+		{
+			name: "fuse2fs", daemon: true,
+			mount: func(img, dir string) error { return run("fuse2fs", img, dir, "-o", opts) },
+			other: func(img, dir string) error { return run("fuse2fs", "-s", img, dir, "-o", opts) },
+			umount: func(img, dir string) error {
+				return unmount(dir, func() error {
+					if pid := daemonOf(img); pid != 0 {
+						return fmt.Errorf("process %d is still there", pid)
+					}
+					return nil
+				})
+			},
+		},
+		ours("iomapfs", "transport=fuse"),
+		ours("iomapfs io_uring", "transport=uring"),
 	}
+}
+
+var kernel = system{
+	name:  "kernel",
+	mount: func(img, dir string) error { return run("mount", "-t", "ext2", "-o", "loop", img, dir) },
+	umount: func(img, dir string) error {
+		// The loop device lets go of the image a little later.
+		return unmount(dir, func() error {
+			out, err := exec.Command("losetup", "-j", img).Output()
+			if err == nil && len(out) > 0 {
+				err = fmt.Errorf("still attached: %s", out)
+			}
+			return err
+		})
+	},
+}
+
+// unmount takes the mount away and waits until the image is closed.
+func unmount(dir string, closed func() error) error {
+	err := retry(func() error { return run("umount", dir) })
+	if err == nil {
+		err = retry(closed)
+	}
+	return err
 }
 
 func retry(f func() error) (err error) {
@@ -70,51 +99,37 @@ func retry(f func() error) (err error) {
 	return err
 }
 
-// gone waits until no process of that name is left: the image is closed.
-func gone(name string) error {
-	return retry(func() error {
-		if pid := pidOf(name); pid != 0 {
-			return fmt.Errorf("%s is still there", name)
+// daemonOf finds the process that has img among its arguments, 0 when there is none.
+func daemonOf(img string) int {
+	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range list {
+		b, err := os.ReadFile(p)
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(p)))
+		if err == nil && pid != os.Getpid() && bytes.Contains(b, []byte(img+"\x00")) {
+			return pid
 		}
-		return nil
-	})
+	}
+	return 0
 }
 
-// pidOf finds the newest process of that name, other than this one.
-func pidOf(name string) int {
-	best := 0
-	dirs, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, d := range dirs {
-		b, err := os.ReadFile(d)
-		if err != nil || strings.TrimSpace(string(b)) != name {
-			continue
-		}
-		if pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(d))); pid > best {
-			best = pid
-		}
+// cpuOf is the time of the processor that a process has spent, in seconds.
+func cpuOf(pid int) float64 {
+	var t unix.Timespec
+	// clock_getcpuclockid(3): the complement of the process, and 2 for what the scheduler counted.
+	if pid == 0 || unix.ClockGettime(int32(^pid<<3|2), &t) != nil {
+		return 0
 	}
-	return best
+	return float64(t.Nano()) / 1e9
 }
 
-// usage is what a daemon has cost so far: CPU seconds and its largest resident memory in MiB.
-func usage(daemon string) (cpu, mem float64) {
-	pid := pidOf(daemon)
-	if daemon == "" || pid == 0 {
-		return 0, 0
-	}
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if i := strings.LastIndexByte(string(b), ')'); i > 0 {
-		f := strings.Fields(string(b[i+1:]))
-		u, _ := strconv.ParseFloat(f[11], 64)
-		s, _ := strconv.ParseFloat(f[12], 64)
-		cpu = (u + s) / 100
-	}
-	b, _ = os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for _, l := range strings.Split(string(b), "\n") {
+// peakOf is the largest resident memory of a process, in MiB.
+func peakOf(pid int) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for l := range strings.Lines(string(b)) {
 		if v, ok := strings.CutPrefix(l, "VmHWM:"); ok {
-			mem, _ = strconv.ParseFloat(strings.Fields(v)[0], 64)
-			mem /= 1024
+			kib, _ := strconv.ParseFloat(strings.Fields(v)[0], 64)
+			return kib / 1024
 		}
 	}
-	return cpu, mem
+	return 0
 }
