@@ -3,13 +3,17 @@ package bufhead
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
-// association is an inode's list of metadata buffers that fsync must write. It hangs on Inode.Pages.Private.
+// association is an inode's list of metadata buffers that fsync must write. It hangs on Inode.Pages.Private. The list holds no
+// references: a buffer that is clean and unused may leave the cache, and then leaves the list. All buffers of an inode are one
+// device's.
 type association struct {
 	pages *pagecache.AddressSpace
 	head  *BufferHead
@@ -29,54 +33,67 @@ func assocOf(ip *vfs.Inode) *association {
 // MarkDirtyInode (mark_buffer_dirty_inode) marks the buffer dirty and puts it on ip's list, if it is on none.
 func (d *Device) MarkDirtyInode(bh *BufferHead, ip *vfs.Inode) {
 	a := assocOf(ip)
-	d.assocMu.Lock()
-	if bh.assoc == nil {
-		bh.assoc, bh.assocNext, a.head = a, a.head, bh
-		bh.Get() // the list's
-	}
-	d.assocMu.Unlock()
 	d.MarkDirty(bh)
+	d.assocMu.Lock()
+	bh.enlist(a)
+	d.assocMu.Unlock()
 }
 
-// dissociate takes a buffer off the list it is on.
-func (d *Device) dissociate(bh *BufferHead) {
-	d.assocMu.Lock()
-	defer d.assocMu.Unlock()
-	a := bh.assoc
-	if a == nil {
+// enlist puts a buffer on a list if it is on none. Under assocMu.
+func (bh *BufferHead) enlist(a *association) {
+	if bh.assoc != nil {
 		return
 	}
-	for p := &a.head; *p != nil; p = &(*p).assocNext {
-		if *p == bh {
-			*p = bh.assocNext
-			break
-		}
+	bh.assoc, bh.assocNext, bh.assocPrev = a, a.head, &a.head
+	if a.head != nil {
+		a.head.assocPrev = &bh.assocNext
 	}
-	bh.assoc, bh.assocNext = nil, nil
-	bh.Put()
+	a.head = bh
 }
 
-// SyncInode (fsync_buffers_list) writes the buffers of ip's list and waits. What is dirtied meanwhile stays listed for
-// the next time. Every buffer is tried; the first error is returned.
+// unlist takes a buffer off the list it is on. Under assocMu.
+func (bh *BufferHead) unlist() {
+	if bh.assoc == nil {
+		return
+	}
+	if *bh.assocPrev = bh.assocNext; bh.assocNext != nil {
+		bh.assocNext.assocPrev = bh.assocPrev
+	}
+	bh.assoc, bh.assocNext, bh.assocPrev = nil, nil, nil
+}
+
+// take empties a list and gives what was on it, with a reference each.
+func (d *Device) take(a *association) (list []*BufferHead) {
+	d.assocMu.Lock()
+	defer d.assocMu.Unlock()
+	for a.head != nil {
+		bh := a.head
+		bh.unlist()
+		bh.Get()
+		list = append(list, bh)
+	}
+	return list
+}
+
+// SyncInode (sync_mapping_buffers) writes the buffers of ip's list and waits, also for writes that others began. What is dirtied
+// meanwhile is listed again, for the next time. Every buffer is tried. Errors name device and block.
 func (d *Device) SyncInode(ctx context.Context, ip *vfs.Inode) error {
 	a := assocOf(ip)
-	d.assocMu.Lock()
-	var list []*BufferHead
-	for bh := a.head; bh != nil; {
-		next := bh.assocNext
-		bh.assoc, bh.assocNext = nil, nil
-		list = append(list, bh)
-		bh = next
+	// Off the list before the dirty bit is looked at: who dirties a buffer from now on puts it back.
+	list := d.take(a)
+	for _, bh := range list {
+		d.StartWrite(bh)
 	}
-	a.head = nil
-	d.assocMu.Unlock()
 	var errs error
 	for _, bh := range list {
-		// Off the list before the dirty bit is looked at: who dirties it from now on puts it back.
-		if err := d.SyncBuffer(ctx, bh); err != nil {
-			errs = errors.Join(errs, err)
-		} else if !bh.Has(Uptodate) && bh.Has(WriteEIO) {
-			errs = errors.Join(errs, errno.IO) // background writeback had failed with it
+		bh.Wait()
+		if !bh.Has(Uptodate) {
+			errs = errors.Join(errs, fmt.Errorf("%s: block %d could not be written: %w", d.dev.Name(), bh.Block, errno.IO))
+		}
+		if bh.Has(Dirty) { // by somebody who did not tell whose it is
+			d.assocMu.Lock()
+			bh.enlist(a)
+			d.assocMu.Unlock()
 		}
 		bh.Put()
 	}
@@ -85,14 +102,25 @@ func (d *Device) SyncInode(ctx context.Context, ip *vfs.Inode) error {
 
 // DropInode (invalidate_inode_buffers) empties ip's list when the inode goes; the buffers stay dirty.
 func (d *Device) DropInode(ip *vfs.Inode) {
-	a := assocOf(ip)
-	d.assocMu.Lock()
-	for bh := a.head; bh != nil; {
-		next := bh.assocNext
-		bh.assoc, bh.assocNext = nil, nil
+	for _, bh := range d.take(assocOf(ip)) {
 		bh.Put()
-		bh = next
 	}
-	a.head = nil
-	d.assocMu.Unlock()
+}
+
+// Fsync (generic_buffers_fsync) makes [start, end) of a file durable: its data; the metadata buffers on its list; the inode, which
+// writeInode writes and waits for when it changed, or with datasync when its size or map did; then the cache of the device. Stops
+// at the first error; what writeback recorded earlier is the caller's to report (vfs.File does).
+func (d *Device) Fsync(ctx context.Context, ip *vfs.Inode, start, end int64, datasync bool, writeInode func(ctx context.Context, datasync bool) error) error {
+	if err := ip.Pages.WriteAndWait(ctx, start, end); err != nil {
+		return err
+	}
+	if err := d.SyncInode(ctx, ip); err != nil {
+		return err
+	}
+	if writeInode != nil {
+		if err := writeInode(ctx, datasync); err != nil {
+			return err
+		}
+	}
+	return block.Flush(d.dev)
 }

@@ -14,20 +14,21 @@ type State uint32
 
 // State bits (enum bh_state_bits).
 const (
-	Uptodate   State = 1 << iota // the bytes are valid
-	Dirty                        // the bytes must be written
-	Locked                       // I/O or an exclusive change of state is in progress
-	Req                          // has been submitted once
-	Mapped                       // Dev and Block say where the block lies
-	New                          // allocated by the last GetBlock: what is not written must be zeroed
-	AsyncRead                    // read as part of its folio
-	AsyncWrite                   // written as part of its folio
-	Delay                        // space is reserved, not chosen
-	Boundary                     // the next block needs a metadata read to be found
-	WriteEIO                     // the last write failed
-	Unwritten                    // allocated, contents undefined
-	Meta                         // filesystem metadata
-	Verified                     // the owner checked the contents since they were read
+	Uptodate        State = 1 << iota // the bytes are valid
+	Dirty                             // the bytes must be written
+	Locked                            // I/O or an exclusive change of state is in progress
+	Req                               // has been submitted once
+	Mapped                            // Dev and Block say where the block lies
+	New                               // allocated by the last GetBlock: what is not written must be zeroed
+	AsyncRead                         // read as part of its folio
+	AsyncWrite                        // written as part of its folio
+	Delay                             // space is reserved, not chosen
+	Boundary                          // the next block needs a metadata read to be found
+	WriteEIO                          // the last write failed
+	Unwritten                         // allocated, contents undefined
+	Meta                              // filesystem metadata
+	Verified                          // the owner checked the contents since they were read
+	DeferCompletion                   // GetBlock for direct I/O: completion will wait, and must not hold up the device
 )
 
 // BufferHead (struct buffer_head) is one block of a folio.
@@ -46,21 +47,28 @@ type BufferHead struct {
 	state atomic.Uint32
 	refs  atomic.Int32
 	fo    *pagecache.Folio
-	err   error // of the I/O that ended last; guarded by Locked
 
 	assoc     *association // list of an inode's metadata; guarded by the device's assocMu
 	assocNext *BufferHead
+	assocPrev **BufferHead // what points here
 }
 
-// GetBlock (get_block_t) maps block iblock of ip. In: bh.Size is how many bytes the caller would like mapped; bh's state
-// bits are clear, or those of a folio's buffer that is not mapped. Out, without error:
+// GetBlock (get_block_t) maps block iblock of ip. In: bh.Size is how many bytes the caller would like mapped: one block for the
+// buffers of a folio, more for readahead, direct I/O and reports. bh's state bits are clear, or those of a folio's buffer that is
+// not mapped, or delayed or unwritten. Out, without error:
 //
-//   - an existing block: Mapped, Dev, Block; Size is the contiguous bytes mapped, never more than asked;
-//   - create false and a hole: not Mapped; Size may be cut to the length of the hole;
+//   - an existing block: Mapped, Dev, Block; Size is the contiguous bytes mapped, a multiple of the block, never more than asked;
+//   - create false and a hole: not Mapped; Size is cut to the length of the hole. Operations that skip holes rely on it, where
+//     the kernel's go on block by block;
 //   - create true and a hole: allocated, Mapped and New; Size covers new blocks only, or existing ones only;
-//   - Boundary when the block after the run needs another metadata block to be found.
+//   - Delay beside Mapped: space is promised and there is no block yet (Dev and Block mean nothing), with New if it was promised
+//     now; Unwritten: the block must not be read. Unwritten and past the end of the file, a block answered with create is New. To
+//     create false both are better answered unmapped. Writeback asks such blocks again with create, and wants a plain one;
+//   - Boundary when the block after the run needs another metadata block to be found;
+//   - Uptodate when it filled bh.Data by itself, which it can where that is not nil.
 //
-// With an error nothing is mapped. Calls for different blocks of one inode may run at once. Block 0 is never file data.
+// With an error nothing is mapped. Calls for different blocks of one inode may run at once: writeback of a folio beside the write
+// of another. Block 0 is never file data.
 type GetBlock func(ctx context.Context, ip *vfs.Inode, iblock uint64, bh *BufferHead, create bool) error
 
 // Has reports whether all bits of s are set.
@@ -71,6 +79,11 @@ func (bh *BufferHead) Set(s State) State { return State(bh.state.Or(uint32(s))) 
 
 // Clear clears bits and gives those that were set before.
 func (bh *BufferHead) Clear(s State) State { return State(bh.state.And(^uint32(s))) }
+
+// readable reports whether there is a block whose bytes may be read: it is mapped, chosen and written.
+func (bh *BufferHead) readable() bool {
+	return State(bh.state.Load())&(Mapped|Delay|Unwritten) == Mapped
+}
 
 // Map records where the block lies (map_bh).
 func (bh *BufferHead) Map(d *Device, block uint64) {
@@ -136,6 +149,7 @@ func (bh *BufferHead) Wait() {
 // is the last.
 type buffers struct {
 	mu   sync.Mutex // guards completion scans. Leaf
+	dev  *Device    // whose cached blocks they are; nil for the buffers of a file
 	list []BufferHead
 }
 
@@ -182,30 +196,43 @@ func buffersOf(fo *pagecache.Folio) *buffers {
 }
 
 // detach takes the buffers off a locked folio, unless one is dirty, locked or referenced (try_to_free_buffers). The
-// folio's dirty flag goes with them: with clean buffers it said nothing.
+// folio's dirty flag goes with them: with clean buffers it said nothing, and buffers attached later would all be dirty.
 func detach(fo *pagecache.Folio) bool {
 	bs := buffersOf(fo)
 	if bs == nil {
 		return true
 	}
+	if !bs.drop() {
+		return false
+	}
+	if fo.Dirty() {
+		fo.CancelDirty()
+	}
+	fo.SetPrivate(nil)
+	live.Add(-int64(len(bs.list)))
+	bufferPools[log2(len(bs.list))].Put(bs)
+	return true
+}
+
+// drop (drop_buffers) makes buffers that nobody uses free: off the lists of inodes, empty.
+func (bs *buffers) drop() bool {
+	if d := bs.dev; d != nil {
+		d.assocMu.Lock() // who finds a buffer through a list takes his reference under it
+		defer d.assocMu.Unlock()
+	}
 	for i := range bs.list {
-		bh := &bs.list[i]
-		if bh.Has(Dirty) || bh.Has(Locked) || bh.refs.Load() > 0 {
+		if bh := &bs.list[i]; bh.Has(Dirty) || bh.Has(Locked) || bh.refs.Load() > 0 {
 			return false
 		}
 	}
 	for i := range bs.list {
 		bh := &bs.list[i]
-		if bh.assoc != nil {
-			bh.Dev.dissociate(bh)
-		}
-		bh.Data, bh.Block, bh.Dev, bh.fo, bh.err = nil, 0, nil, nil, nil
+		bh.unlist()
+		bh.Data, bh.Block, bh.Dev, bh.fo = nil, 0, nil, nil
 		bh.Epoch.Store(0)
 		bh.state.Store(0)
 	}
-	fo.SetPrivate(nil)
-	live.Add(-int64(len(bs.list)))
-	bufferPools[log2(len(bs.list))].Put(bs)
+	bs.dev = nil
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
@@ -19,7 +20,7 @@ type Device struct {
 	bits  uint8  // log2 of the block size
 	count uint64 // blocks
 
-	// Trace takes GetBlock and bio events; nil is off. Set before use.
+	// Trace takes the events of the device's own bios; nil is off. Set before use.
 	Trace trace.Sink
 
 	assocMu sync.Mutex // guards associations and the lists of buffers. Leaf
@@ -76,20 +77,26 @@ func (d *Device) GetBlk(ctx context.Context, blk uint64) (*BufferHead, error) {
 	if err != nil {
 		return nil, err
 	}
-	bs := attach(fo, d.bits)
-	first := uint64(fo.Pos()) >> d.bits
-	for i := range bs.list {
-		if bh := &bs.list[i]; !bh.Has(Mapped) {
-			bh.Map(d, first+uint64(i))
-			bh.Set(Meta)
-		}
-	}
-	bh := &bs.list[blk-first]
+	bh := &d.attach(fo).list[blk-uint64(fo.Pos())>>d.bits]
 	bh.Get()
 	fo.MarkAccessed()
 	fo.Unlock()
 	fo.Put()
 	return bh, nil
+}
+
+// attach gives a locked folio of the device its buffers, each mapped to the block that it is.
+func (d *Device) attach(fo *pagecache.Folio) *buffers {
+	bs := attach(fo, d.bits)
+	if bs.dev == d {
+		return bs
+	}
+	bs.dev = d
+	for i := range bs.list {
+		bs.list[i].Map(d, uint64(fo.Pos())>>d.bits+uint64(i))
+		bs.list[i].Set(Meta)
+	}
+	return bs
 }
 
 // Bread gives the buffer of a block with a reference, read and valid.
@@ -103,20 +110,28 @@ func (d *Device) Bread(ctx context.Context, blk uint64) (*BufferHead, error) {
 		return bh, nil
 	}
 	bh.Lock()
-	if !bh.Has(Uptodate) {
-		err = block.ReadAt(d.dev, bh.Data, int64(blk)<<d.bits)
-		biosSubmitted.Add(1)
-		bh.Set(Req)
-		if err == nil {
-			bh.Set(Uptodate)
-		}
-	}
+	err = d.fill(bh)
 	bh.Unlock()
 	if err != nil {
 		bh.Put()
-		return nil, fmt.Errorf("%s: block %d: %w", d.dev.Name(), blk, err)
+		return nil, err
 	}
 	return bh, nil
+}
+
+// fill reads a locked buffer unless it is valid. Errors name the device and the block.
+func (d *Device) fill(bh *BufferHead) error {
+	if bh.Has(Uptodate) {
+		return nil
+	}
+	b := block.Bio{Op: block.OpRead, Flags: block.Meta | block.Sync, Off: int64(bh.Block) << d.bits, Vecs: [][]byte{bh.Data}}
+	bh.Set(Req)
+	account(&b, d.Trace, 0)
+	if err := block.SubmitWait(d.dev, &b); err != nil {
+		return fmt.Errorf("%s: block %d: %w", d.dev.Name(), bh.Block, err)
+	}
+	bh.Set(Uptodate)
+	return nil
 }
 
 // GetZeroed gives the buffer of a block that is being put to use, filled with zeros and valid, without reading it.
@@ -161,35 +176,26 @@ func (d *Device) Readahead(ctx context.Context, blk, n uint64) {
 			bh.Unlock()
 			bh.Put()
 		}
-		biosSubmitted.Add(1)
-		d.dev.Submit(b)
+		send(d.dev, b, d.Trace, 0)
 	}
 }
 
 // readFolio reads a whole folio of the device, for readers of the device itself.
-func (d *Device) readFolio(ctx context.Context, fo *pagecache.Folio) error {
-	bs := attach(fo, d.bits)
-	first := uint64(fo.Pos()) >> d.bits
-	ok := true
+func (d *Device) readFolio(_ context.Context, fo *pagecache.Folio) error {
+	bs := d.attach(fo)
 	var failed error
 	for i := range bs.list {
 		bh := &bs.list[i]
-		blk := first + uint64(i)
 		bh.Lock()
-		bh.Map(d, blk)
-		if !bh.Has(Uptodate) {
-			if blk >= d.count {
-				clear(bh.Data)
-				bh.Set(Uptodate)
-			} else if err := block.ReadAt(d.dev, bh.Data, int64(blk)<<d.bits); err != nil {
-				ok, failed = false, err
-			} else {
-				bh.Set(Uptodate)
-			}
+		if bh.Block >= d.count {
+			clear(bh.Data)
+			bh.Set(Uptodate)
+		} else if err := d.fill(bh); err != nil {
+			failed = err
 		}
 		bh.Unlock()
 	}
-	fo.EndRead(ok)
+	fo.EndRead(failed == nil)
 	return failed
 }
 
@@ -204,40 +210,82 @@ func (d *Device) MarkDirty(bh *BufferHead) {
 
 // writePages writes the dirty buffers of the device's folios.
 func (d *Device) writePages(ctx context.Context, as *pagecache.AddressSpace, wbc *pagecache.WritebackControl) error {
+	fl := block.Meta
+	if wbc.SyncAll {
+		fl |= block.Sync
+	}
 	return as.WriteIter(ctx, wbc, func(fo *pagecache.Folio) error {
-		return writeBuffers(fo, attach(fo, d.bits), d.bits, wbc.SyncAll)
+		writeBuffers(fo, d.attach(fo), d.bits, wbc.SyncAll, fl)
+		return nil
 	})
 }
 
-// SyncBuffer writes the buffer if it is dirty and waits (sync_dirty_buffer).
-func (d *Device) SyncBuffer(ctx context.Context, bh *BufferHead) error {
+// SyncBuffer writes the buffer if it is dirty and waits (sync_dirty_buffer). Errors name the device and the block.
+func (d *Device) SyncBuffer(_ context.Context, bh *BufferHead) error {
 	bh.Lock()
-	if bh.Clear(Dirty)&Dirty == 0 {
-		bh.Unlock()
+	defer bh.Unlock()
+	b := d.writeBio(bh)
+	if b == nil {
 		return nil
 	}
-	err := block.WriteAt(d.dev, bh.Data, int64(bh.Block)<<d.bits, block.Meta)
-	d.wrote(bh, err)
-	bh.Unlock()
-	return err
+	account(b, d.Trace, 0)
+	if err := block.SubmitWait(d.dev, b); err != nil {
+		bh.writeFailed(&d.pages, err)
+		return fmt.Errorf("%s: block %d: %w", d.dev.Name(), bh.Block, err)
+	}
+	return nil
 }
 
-// wrote records the end of a write of a locked buffer. A failed write leaves the buffer invalid.
-func (d *Device) wrote(bh *BufferHead, err error) {
-	biosSubmitted.Add(1)
-	bh.Set(Req)
-	if err == nil {
-		bh.Clear(WriteEIO)
+// StartWrite (write_dirty_buffer) begins to write the buffer if it is dirty, after a write that is under way: that may carry older
+// contents. bh.Wait waits for it; then the buffer is not Uptodate if it failed.
+func (d *Device) StartWrite(bh *BufferHead) {
+	bh.Lock()
+	b := d.writeBio(bh)
+	if b == nil {
+		bh.Unlock()
 		return
 	}
-	bh.Set(WriteEIO)
-	bh.Clear(Uptodate | Verified)
-	d.pages.SetError(err)
-	d.assocMu.Lock()
-	if bh.assoc != nil {
-		bh.assoc.pages.SetError(err)
+	bh.Get()
+	b.Done = func(b *block.Bio) {
+		if b.Err != nil {
+			bh.writeFailed(&d.pages, b.Err)
+		}
+		bh.Unlock()
+		bh.Put()
 	}
-	d.assocMu.Unlock()
+	send(d.dev, b, d.Trace, 0)
+}
+
+// writeBio takes the dirty bit of a locked buffer and gives the bio that writes it; nil when it is clean.
+func (d *Device) writeBio(bh *BufferHead) *block.Bio {
+	if bh.Clear(Dirty)&Dirty == 0 {
+		return nil
+	}
+	bh.Set(Req)
+	bh.Clear(WriteEIO)
+	return &block.Bio{Op: block.OpWrite, Flags: block.Meta | block.Sync, Off: int64(bh.Block) << d.bits, Vecs: [][]byte{bh.Data}}
+}
+
+// pushOut (write_boundary_block) begins to write a block if it is cached and dirty.
+func (d *Device) pushOut(blk uint64) {
+	fo := d.pages.GetLocked(blk << d.bits >> pagecache.PageShift)
+	if fo == nil {
+		return
+	}
+	var bh *BufferHead
+	if bs := buffersOf(fo); bs != nil {
+		if bh = &bs.list[blk-uint64(fo.Pos())>>d.bits]; bh.Has(Dirty) {
+			bh.Get()
+		} else {
+			bh = nil
+		}
+	}
+	fo.Unlock()
+	fo.Put()
+	if bh != nil {
+		d.StartWrite(bh)
+		bh.Put()
+	}
 }
 
 // Forget (bforget) drops a block that is being freed: not written any more, not valid. Consumes the reference.
@@ -245,7 +293,9 @@ func (d *Device) Forget(bh *BufferHead) {
 	bh.Lock()
 	bh.Clear(Dirty | WriteEIO | Uptodate | New | Verified)
 	bh.Unlock()
-	d.dissociate(bh)
+	d.assocMu.Lock()
+	bh.unlist()
+	d.assocMu.Unlock()
 	bh.Put()
 }
 
@@ -278,6 +328,15 @@ func (d *Device) CleanAliases(blk, n uint64) {
 			fo.Put()
 		}
 	}
+}
+
+// sinkOf gives where events of a folio's bios go, and whose they are.
+func sinkOf(bs *buffers, as *pagecache.AddressSpace) (trace.Sink, uint64) {
+	if bs.dev != nil {
+		return bs.dev.Trace, 0
+	}
+	ip := vfs.InodeOf(as)
+	return ip.SB().Trace, ip.Ino()
 }
 
 // Sync writes all dirty buffers and waits for them.

@@ -3,8 +3,10 @@ package bufhead
 import (
 	"sync"
 
+	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
+	"github.com/iomapfs/iomapfs/vfs/trace"
 )
 
 // chain is a bio that grows over neighbouring folios (struct mpage_data): each folio is wholly in one bio, whose
@@ -16,22 +18,41 @@ type chain struct {
 	bytes  int64
 	folios []*pagecache.Folio
 	size   int64 // reads: the file's size when the read began
-	pages  *pagecache.AddressSpace
+	ip     *vfs.Inode
 }
 
 const maxBio = 1 << 20
 
 var chains = sync.Pool{New: func() any { return new(chain) }}
 
+// send counts, traces and submits a bio of inode ino, or of the device itself.
+func send(dev block.Device, b *block.Bio, t trace.Sink, ino uint64) {
+	account(b, t, ino)
+	dev.Submit(b)
+}
+
+func account(b *block.Bio, t trace.Sink, ino uint64) {
+	biosSubmitted.Add(1)
+	if t != nil {
+		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: ino, Pos: b.Off, Len: b.Bytes()})
+	}
+}
+
+// fits reports whether n bytes can be one bio.
+func fits(dev block.Device, n int) bool {
+	most := dev.Limits().MaxBio
+	return most == 0 || int64(n) <= most
+}
+
 // add appends part of a folio at device byte off, handing the bio on first when it does not continue there.
-func (c *chain) add(dev block.Device, off int64, data []byte, fo *pagecache.Folio, op block.Op, fl block.Flags) *chain {
-	if c != nil && (c.dev != dev || c.end != off || c.bytes+int64(len(data)) > maxBio) {
+func (c *chain) add(ip *vfs.Inode, dev block.Device, off int64, data []byte, fo *pagecache.Folio, op block.Op, fl block.Flags) *chain {
+	if c != nil && (c.dev != dev || c.end != off || c.bytes+int64(len(data)) > maxBio || !fits(dev, int(c.bytes)+len(data))) {
 		c.submit()
 		c = nil
 	}
 	if c == nil {
 		c = chains.Get().(*chain)
-		c.dev, c.Off, c.end = dev, off, off
+		c.ip, c.dev, c.Off, c.end = ip, dev, off, off
 		c.Op, c.Flags = op, fl
 	}
 	c.Vecs = append(c.Vecs, data)
@@ -48,8 +69,7 @@ func (c *chain) submit() {
 	}
 	c.Done = chainDone
 	c.Private = c
-	biosSubmitted.Add(1)
-	c.dev.Submit(&c.Bio)
+	send(c.dev, &c.Bio, c.ip.SB().Trace, c.ip.Ino())
 }
 
 func chainDone(b *block.Bio) {
@@ -63,7 +83,7 @@ func chainDone(b *block.Bio) {
 			continue
 		}
 		if b.Err != nil {
-			c.pages.SetError(b.Err) // before the folio looks clean, so that whoever waited finds it
+			c.ip.Pages.SetError(b.Err) // before the folio looks clean, so that whoever waited finds it
 		}
 		fo.EndWriteback()
 	}

@@ -31,7 +31,7 @@ type mapping struct {
 	n     uint64 // blocks; 0 for none
 }
 
-// lookup gives the device block of file block i, mapped false for a hole, asking only when the last answer does not
+// lookup gives the device block of file block i, mapped false for what reads as zeros, asking only when the last answer does not
 // cover it. want is how many bytes from i on are of interest.
 func (m *mapping) lookup(ctx context.Context, ip *vfs.Inode, i uint64, want int64, gb GetBlock) (blk uint64, mapped bool, err error) {
 	if i < m.first || i >= m.first+m.n {
@@ -42,7 +42,7 @@ func (m *mapping) lookup(ctx context.Context, ip *vfs.Inode, i uint64, want int6
 		}
 		m.first, m.n = i, max(1, uint64(m.bh.Size)>>ip.BlockBits())
 	}
-	if !m.bh.Has(Mapped) || m.bh.Has(Delay) || m.bh.Has(Unwritten) {
+	if !m.bh.readable() {
 		return 0, false, nil
 	}
 	return m.bh.Block + i - m.first, true, nil
@@ -60,7 +60,8 @@ type reader struct {
 // waited are the flags of a read for somebody who does nothing else meanwhile: the device does it in his goroutine.
 const waited = block.Sync | block.Polled
 
-// ReadFolio reads a locked folio and unlocks it. One bio when its blocks lie together, else one for each block.
+// ReadFolio (mpage_read_folio) reads a locked folio and unlocks it. One bio when its blocks lie together, else one for each block.
+// The error is get_block's; that of a device leaves the folio not uptodate.
 func ReadFolio(ctx context.Context, fo *pagecache.Folio, gb GetBlock) error {
 	r := reader{ip: vfs.InodeOf(fo.AddressSpace()), gb: gb, fl: waited}
 	err := r.read(ctx, fo, int64(fo.Len()))
@@ -68,7 +69,7 @@ func ReadFolio(ctx context.Context, fo *pagecache.Folio, gb GetBlock) error {
 	return err
 }
 
-// Readahead reads the folios of rac.
+// Readahead (mpage_readahead) reads the folios of rac: one bio for as many as lie together.
 func Readahead(ctx context.Context, rac *pagecache.ReadaheadControl, gb GetBlock) {
 	r := reader{ip: vfs.InodeOf(rac.AS()), gb: gb, fl: block.ReadAhead}
 	if rac.Wanted() {
@@ -89,7 +90,7 @@ func Readahead(ctx context.Context, rac *pagecache.ReadaheadControl, gb GetBlock
 func (r *reader) read(ctx context.Context, fo *pagecache.Folio, want int64) error {
 	ip, bits := r.ip, r.ip.BlockBits()
 	size := ip.Size()
-	if buffersOf(fo) != nil {
+	if buffersOf(fo) != nil || !fits(ip.SB().Dev, fo.Len()) {
 		return r.full(ctx, fo, size)
 	}
 	first := uint64(fo.Pos()) >> bits
@@ -102,7 +103,7 @@ func (r *reader) read(ctx context.Context, fo *pagecache.Folio, want int64) erro
 		mapped := false
 		if first+i < last {
 			var err error
-			if blk, mapped, err = r.m.lookup(ctx, ip, first+i, want-int64(i<<bits), r.gb); err != nil {
+			if blk, mapped, err = r.m.lookup(ctx, ip, first+i, want-int64(i<<bits), r.gb); err != nil || r.m.bh.Has(Uptodate) {
 				return r.full(ctx, fo, size)
 			}
 		}
@@ -120,7 +121,11 @@ func (r *reader) read(ctx context.Context, fo *pagecache.Folio, want int64) erro
 		fo.EndRead(true)
 		return nil
 	}
-	r.c = r.c.add(dev.dev, int64(start)<<bits, fo.Data()[:hole<<bits], fo, block.OpRead, r.fl)
+	if r.c != nil && r.c.size != size {
+		r.c.submit() // grew meanwhile: the end lies elsewhere
+		r.c = nil
+	}
+	r.c = r.c.add(ip, dev.dev, int64(start)<<bits, fo.Data()[:hole<<bits], fo, block.OpRead, r.fl)
 	r.c.size = size
 	if hole < n || r.m.bh.Has(Boundary) && first+n == r.m.first+r.m.n {
 		r.c.submit() // the next block needs metadata to be read first: let this go meanwhile
@@ -144,23 +149,22 @@ func (r *reader) full(ctx context.Context, fo *pagecache.Folio, size int64) erro
 		if bh.Has(Uptodate) {
 			continue
 		}
-		if !bh.Has(Mapped) {
-			if first+uint64(i) < last {
-				if err := ask(ctx, ip, first+uint64(i), bh, int64(1)<<bits, false, r.gb); err != nil {
-					failed = err
-					clear(bh.Data)
-					continue
-				}
-				bh.Size = 1 << bits
-			}
-			if !bh.Has(Mapped) {
+		if !bh.Has(Mapped) && first+uint64(i) < last {
+			err := ask(ctx, ip, first+uint64(i), bh, int64(1)<<bits, false, r.gb)
+			bh.Size = 1 << bits
+			if err != nil {
+				failed = err
 				clear(bh.Data)
-				bh.Set(Uptodate)
 				continue
 			}
 			if bh.Has(Uptodate) {
-				continue
+				continue // get_block filled it
 			}
+		}
+		if !bh.readable() {
+			clear(bh.Data)
+			bh.Set(Uptodate)
+			continue
 		}
 		todo = append(todo, bh)
 	}
@@ -176,17 +180,17 @@ func (r *reader) full(ctx context.Context, fo *pagecache.Folio, size int64) erro
 		bh.Lock()
 		bh.Set(AsyncRead)
 	}
+	// Only now that all are marked: the first completion must not find itself to be the last.
 	for _, bh := range todo {
 		if bh.Has(Uptodate) {
 			endRead(fo, bs, bh, size, nil)
 			continue
 		}
 		bh.Set(Req)
-		biosSubmitted.Add(1)
-		bh.Dev.dev.Submit(&block.Bio{
-			Op: block.OpRead, Flags: block.Sync, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
+		send(bh.Dev.dev, &block.Bio{
+			Op: block.OpRead, Flags: r.fl &^ block.Polled, Off: int64(bh.Block) << bits, Vecs: [][]byte{bh.Data},
 			Done: func(b *block.Bio) { endRead(fo, bs, bh, size, b.Err) },
-		})
+		}, ip.SB().Trace, ip.Ino())
 	}
 	return failed
 }

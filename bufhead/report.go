@@ -9,14 +9,11 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
-// Bmap (generic_block_bmap) gives the device block of a file block, 0 for a hole.
+// Bmap (generic_block_bmap) gives the device block of a file block, 0 for a hole and what has no block yet.
 func Bmap(ctx context.Context, ip *vfs.Inode, blk uint64, gb GetBlock) (uint64, error) {
 	var bh BufferHead
-	if err := ask(ctx, ip, blk, &bh, int64(1)<<ip.BlockBits(), false, gb); err != nil {
+	if err := ask(ctx, ip, blk, &bh, int64(1)<<ip.BlockBits(), false, gb); err != nil || !bh.readable() {
 		return 0, err
-	}
-	if !bh.Has(Mapped) {
-		return 0, nil
 	}
 	return bh.Block, nil
 }
@@ -44,7 +41,7 @@ func Fiemap(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo, gb GetBloc
 			return err
 		}
 		n := max(int64(bh.Size)>>bits<<bits, 1<<bits)
-		if !bh.Has(Mapped) {
+		if !bh.readable() {
 			pos += n
 			continue
 		}
@@ -69,8 +66,8 @@ func Fiemap(ctx context.Context, ip *vfs.Inode, info *vfs.FiemapInfo, gb GetBloc
 	return nil
 }
 
-// Seek answers SEEK_DATA and SEEK_HOLE by get_block: data is what is mapped, and whatever the cache holds dirty over a
-// hole until writeback maps it. pos lies inside the file. errno.NXIO when there is no more data.
+// Seek answers SEEK_DATA and SEEK_HOLE by get_block: data is what is mapped, and what the cache holds dirty and has no block yet.
+// pos lies inside the file. errno.NXIO when there is no more data. The kernel's block-mapped filesystems said that all is data.
 func Seek(ctx context.Context, ip *vfs.Inode, pos int64, whence int, gb GetBlock) (int64, error) {
 	ip.Rw.RLock()
 	defer ip.Rw.RUnlock()
@@ -88,10 +85,15 @@ func Seek(ctx context.Context, ip *vfs.Inode, pos int64, whence int, gb GetBlock
 		if err := ask(ctx, ip, uint64(at)>>bits, &bh, (size-base+1<<bits-1)>>bits<<bits, false, gb); err != nil {
 			return 0, err
 		}
-		if bh.Has(Mapped) == (whence == vfs.SeekData) {
+		end := min(base+max(int64(bh.Size)>>bits<<bits, 1<<bits), size)
+		if !bh.readable() {
+			if found, ok := dirtyData(&ip.Pages, at, end, whence == vfs.SeekData); ok {
+				return found, nil
+			}
+		} else if whence == vfs.SeekData {
 			return at, nil
 		}
-		at = base + max(int64(bh.Size)>>bits<<bits, 1<<bits)
+		at = end
 	}
 	if whence == vfs.SeekHole {
 		return size, nil

@@ -28,6 +28,7 @@ func InvalidateFolio(fo *pagecache.Folio, off, n int) {
 		if at >= off && at+bh.Size <= off+n {
 			bh.Lock() // waits for its I/O
 			bh.Clear(Dirty | Mapped | New | Req | Delay | Unwritten)
+			bh.Dev = nil
 			bh.Unlock()
 		}
 		at += bh.Size

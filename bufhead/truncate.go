@@ -17,28 +17,32 @@ func TruncatePage(ctx context.Context, ip *vfs.Inode, pos int64, gb GetBlock) er
 	return zeroPart(ctx, ip, pos, (pos|(bs-1))+1, gb)
 }
 
-// ZeroRange makes [pos, end) read as zeros through the cache. Holes stay holes; the size does not change.
-// Hold ip.Rw and the invalidate lock exclusively. On error a prefix may have been zeroed.
+// ZeroRange makes [pos, end) read as zeros through the cache. Holes stay holes, unless the cache holds data for them; the size does
+// not change. Hold ip.Rw and the invalidate lock exclusively. On error a prefix may have been zeroed.
 func ZeroRange(ctx context.Context, ip *vfs.Inode, pos, end int64, gb GetBlock) error {
-	bs := int64(1) << ip.BlockBits()
+	bits := ip.BlockBits()
+	bs := int64(1) << bits
+	var m mapping
 	for pos < end {
-		stop := min((pos|(bs-1))+1, end)
-		var bh BufferHead
-		if err := ask(ctx, ip, uint64(pos)>>ip.BlockBits(), &bh, end-pos, false, gb); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !bh.Has(Mapped) {
-			pos = min(max(stop, pos&^(bs-1)+int64(bh.Size)), end)
-			continue
+		i := uint64(pos) >> bits
+		_, mapped, err := m.lookup(ctx, ip, i, end-pos&^(bs-1), gb)
+		if err != nil {
+			return err
 		}
+		if !mapped {
+			gap := min(int64(m.first+m.n)<<bits, end)
+			if pos, _ = dirtyData(&ip.Pages, pos, gap, true); pos >= gap {
+				continue
+			}
+		}
+		stop := min((pos|(bs-1))+1, end)
 		if err := zeroPart(ctx, ip, pos, stop, gb); err != nil {
 			return err
 		}
-		if pos = stop; pos&(balanceEvery-1) == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
+		pos = stop
 	}
 	return nil
 }
@@ -58,29 +62,77 @@ func zeroPart(ctx context.Context, ip *vfs.Inode, pos, end int64, gb GetBlock) e
 	bs := attach(fo, bits)
 	i := int(pos-fo.Pos()) >> bits
 	bh := &bs.list[i]
-	if !bh.Has(Mapped) {
-		if err := ask(ctx, ip, uint64(pos)>>bits, bh, int64(1)<<bits, false, gb); err != nil {
-			return err
-		}
+	if !bh.Has(Mapped) && !bh.Has(Dirty) {
+		err := ask(ctx, ip, uint64(pos)>>bits, bh, int64(1)<<bits, false, gb)
 		bh.Size = 1 << bits
-		if !bh.Has(Mapped) {
-			return nil
-		}
-	}
-	switch {
-	case fo.Uptodate():
-		bh.Set(Uptodate)
-	case bh.Has(Uptodate), bh.Has(Delay), bh.Has(Unwritten):
-	case end-pos == int64(1)<<bits:
-	default:
-		if err := bh.read(pos&^(int64(1)<<bits-1), ip.Size()); err != nil {
+		if err != nil || !bh.Has(Mapped) {
 			return err
 		}
 	}
-	clear(fo.Data()[pos-fo.Pos() : end-fo.Pos()])
-	bh.Set(Uptodate)
-	bh.Set(Dirty)
+	from, to := int(pos-fo.Pos()), int(end-fo.Pos())
+	switch {
+	case fo.Uptodate(), bh.Has(Uptodate):
+	case !bh.readable():
+		from, to = i<<bits, (i+1)<<bits // nothing of it was ever written
+	case to-from < 1<<bits:
+		if err := bh.read(ip, pos&^(int64(1)<<bits-1)); err != nil {
+			return err
+		}
+	}
+	clear(fo.Data()[from:to])
+	bh.markDirty(&ip.Pages)
 	bs.allUptodate(fo)
-	pagecache.DirtyFolio(&ip.Pages, fo)
 	return nil
+}
+
+// dirtyData looks for what the cache holds in [pos, end) and writeback has not mapped yet: from where on, when want is true; else
+// where it ends. Gives end when there is none, and whether it lies before. Hold ip.Rw.
+func dirtyData(as *pagecache.AddressSpace, pos, end int64, want bool) (at int64, found bool) {
+	var batch [16]*pagecache.Folio
+	for at = pos; at < end; {
+		n := as.Batch(uint64(at)>>pagecache.PageShift, uint64(end-1)>>pagecache.PageShift+1, pagecache.TagDirty, batch[:])
+		if n == 0 {
+			break
+		}
+		for _, fo := range batch[:n] {
+			if !found && at < end {
+				at, found = dirtyBuffers(fo, at, end, want)
+			}
+			fo.Put()
+		}
+		if found {
+			return at, true
+		}
+	}
+	if want {
+		return end, false
+	}
+	return at, at < end
+}
+
+// dirtyBuffers is dirtyData in one folio, which lies behind at or around it. Not found: at is the end of the folio, or of the range.
+func dirtyBuffers(fo *pagecache.Folio, at, end int64, want bool) (int64, bool) {
+	if fo.Pos() > at {
+		if !want {
+			return at, true
+		}
+		at = fo.Pos()
+	}
+	fo.Lock()
+	defer fo.Unlock()
+	bs := buffersOf(fo)
+	for at < min(fo.End(), end) {
+		dirty := fo.Dirty()
+		next := fo.End()
+		if bs != nil {
+			bh := &bs.list[(at-fo.Pos())/int64(bs.list[0].Size)]
+			dirty = bh.Has(Dirty)
+			next = (at/int64(bh.Size) + 1) * int64(bh.Size)
+		}
+		if dirty == want {
+			return at, true
+		}
+		at = next
+	}
+	return min(at, end), false
 }

@@ -60,9 +60,10 @@ func WriteBegin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock) (
 	if err != nil {
 		return nil, err
 	}
+	fo.WaitStable()
 	from := int(pos - fo.Pos())
 	to := int(min(int64(fo.Len()), int64(from)+n))
-	if err := prepare(ctx, ip, fo, from, to, gb); err != nil {
+	if err := PrepareWrite(ctx, ip, fo, from, to, gb); err != nil {
 		fo.Unlock()
 		fo.Put()
 		return nil, err
@@ -70,84 +71,97 @@ func WriteBegin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock) (
 	return fo, nil
 }
 
-// prepare makes [from, to) of a locked folio ready for a write (__block_write_begin_int).
-func prepare(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, from, to int, gb GetBlock) error {
+// PrepareWrite (__block_write_begin) makes bytes [from, to) of a locked folio of ip ready for a write: WriteEnd ends it. get_block
+// is asked for each block that is not mapped. Errors: get_block's, and the device's where part of a block had to be read; blocks
+// that were allocated before hold zeros and are dirty.
+func PrepareWrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, from, to int, gb GetBlock) error {
 	bits := ip.BlockBits()
 	bs := attach(fo, bits)
 	first := uint64(fo.Pos()) >> bits
 	uptodate := fo.Uptodate()
-	var run mapping // blocks that one call of get_block allocated for several buffers
-	for i := from >> bits; i <= (to-1)>>bits; i++ {
+	for i := range bs.list {
 		bh := &bs.list[i]
 		a, b := i<<bits, (i+1)<<bits
-		bh.Clear(New)
-		if !bh.Has(Mapped) {
-			if err := run.allocate(ctx, ip, first+uint64(i), bh, int64(to-a), gb); err != nil {
-				zeroNew(ip, fo, bs, from, to)
-				return err
-			}
-		}
-		if bh.Has(New) {
-			bh.Dev.CleanAliases(bh.Block, 1)
+		if b <= from || a >= to {
 			if uptodate {
-				bh.Clear(New)
 				bh.Set(Uptodate)
-				bh.Set(Dirty)
-				continue
-			}
-			if a < from {
-				clear(fo.Data()[a:from])
-			}
-			if b > to {
-				clear(fo.Data()[to:b])
 			}
 			continue
 		}
-		switch {
-		case uptodate:
-			bh.Set(Uptodate)
-		case bh.Has(Uptodate), bh.Has(Delay), bh.Has(Unwritten), a >= from && b <= to:
-		default:
-			if err := bh.read(fo.Pos()+int64(a), ip.Size()); err != nil {
-				zeroNew(ip, fo, bs, from, to)
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// allocate maps bh to file block i, asking get_block for the rest of the folio at once. A partial last block counts whole.
-func (m *mapping) allocate(ctx context.Context, ip *vfs.Inode, i uint64, bh *BufferHead, want int64, gb GetBlock) error {
-	bits := ip.BlockBits()
-	if m.n == 0 || i < m.first || i >= m.first+m.n {
-		m.n = 0
-		m.bh.state.Store(0)
-		want = (want + 1<<bits - 1) >> bits << bits
-		if err := ask(ctx, ip, i, &m.bh, want, true, gb); err != nil {
+		err := bh.prepare(ctx, ip, first+uint64(i), uptodate, a < from || b > to, gb)
+		if err != nil {
+			zeroNew(ip, fo, bs, from, to)
 			return err
 		}
-		m.first, m.n = i, max(1, uint64(m.bh.Size)>>bits)
+		if bh.Has(New) {
+			// It stays New until the data is there: if the data does not come, what was here before must not show.
+			clear(fo.Data()[a:max(a, from)])
+			clear(fo.Data()[min(b, to):b])
+		}
 	}
-	bh.Dev, bh.Block = m.bh.Dev, m.bh.Block+i-m.first
-	bh.Set(State(m.bh.state.Load()) & (Mapped | New | Delay | Unwritten))
 	return nil
 }
 
-// read fills a mapped buffer of a locked folio. at is its place in the file, whose size is given.
-func (bh *BufferHead) read(at, size int64) error {
+// prepare makes one buffer, block i of the file, ready for a write that covers all of it, or a part only. It leaves New set when
+// the rest is to be zeroed.
+func (bh *BufferHead) prepare(ctx context.Context, ip *vfs.Inode, i uint64, uptodate, part bool, gb GetBlock) error {
+	bh.Clear(New)
+	if !bh.Has(Mapped) {
+		err := ask(ctx, ip, i, bh, int64(ip.BlockSize()), true, gb)
+		bh.Size = ip.BlockSize()
+		if err != nil {
+			return err
+		}
+		if bh.Has(New) {
+			bh.cleanAlias()
+			if uptodate {
+				bh.Clear(New)
+				bh.markDirty(&ip.Pages)
+			}
+			return nil
+		}
+	}
+	switch {
+	case uptodate:
+		bh.Set(Uptodate)
+	case !part, bh.Has(Uptodate), bh.Has(Delay), bh.Has(Unwritten):
+	case !bh.Has(Mapped):
+		return fmt.Errorf("inode %d: a write to block %d was given no block: %w", ip.Ino(), i, errno.IO)
+	default:
+		return bh.read(ip, int64(i)<<ip.BlockBits())
+	}
+	return nil
+}
+
+// markDirty (mark_buffer_dirty) makes a buffer of a locked folio valid and dirty: in one step, which the end of an earlier write
+// that failed cannot come between; then the folio.
+func (bh *BufferHead) markDirty(as *pagecache.AddressSpace) {
+	bh.Set(Uptodate | Dirty)
+	pagecache.DirtyFolio(as, bh.fo)
+}
+
+// cleanAlias (clean_bdev_bh_alias) is CleanAliases for the block of a buffer that has one.
+func (bh *BufferHead) cleanAlias() {
+	if bh.Has(Mapped) && !bh.Has(Delay) {
+		bh.Dev.CleanAliases(bh.Block, 1)
+	}
+}
+
+// read fills a mapped buffer of a locked folio of ip. at is its place in the file.
+func (bh *BufferHead) read(ip *vfs.Inode, at int64) error {
 	bh.Lock()
 	defer bh.Unlock()
 	if bh.Has(Uptodate) {
 		return nil
 	}
-	off := int64(bh.Block) << bh.Dev.bits
-	biosSubmitted.Add(1)
+	d := bh.Dev
+	b := block.Bio{Op: block.OpRead, Flags: block.Sync, Off: int64(bh.Block) << d.bits, Vecs: [][]byte{bh.Data}}
 	bh.Set(Req)
-	if err := block.ReadAt(bh.Dev.dev, bh.Data, off); err != nil {
-		return err
+	account(&b, ip.SB().Trace, ip.Ino())
+	if err := block.SubmitWait(d.dev, &b); err != nil {
+		return fmt.Errorf("inode %d: block %d, at byte %d: %w", ip.Ino(), bh.Block, at, err)
 	}
-	if tail := max(size-at, 0); tail < int64(len(bh.Data)) {
+	if tail := max(ip.Size()-at, 0); tail < int64(len(bh.Data)) {
 		clear(bh.Data[tail:]) // what lies past the end of the file is zeros, whatever the device holds there
 	}
 	bh.Set(Uptodate)
@@ -157,23 +171,17 @@ func (bh *BufferHead) read(at, size int64) error {
 // zeroNew (folio_zero_new_buffers) makes the New buffers of [from, to) valid as zeros and dirty: their blocks are
 // allocated already and must not show what was there before.
 func zeroNew(ip *vfs.Inode, fo *pagecache.Folio, bs *buffers, from, to int) {
-	at := 0
-	dirty := false
 	for i := range bs.list {
 		bh := &bs.list[i]
-		if at < to && at+bh.Size > from && bh.Has(New) {
-			if !fo.Uptodate() {
-				clear(fo.Data()[max(at, from):min(at+bh.Size, to)])
-				bh.Set(Uptodate)
-			}
-			bh.Clear(New)
-			bh.Set(Dirty)
-			dirty = true
+		a, b := i*bh.Size, (i+1)*bh.Size
+		if a >= to || b <= from || !bh.Has(New) {
+			continue
 		}
-		at += bh.Size
-	}
-	if dirty {
-		pagecache.DirtyFolio(&ip.Pages, fo)
+		if !fo.Uptodate() {
+			clear(fo.Data()[max(a, from):min(b, to)])
+		}
+		bh.Clear(New)
+		bh.markDirty(&ip.Pages)
 	}
 }
 
@@ -183,31 +191,25 @@ func WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, pos, n, copied int64) int64 {
 	bs := buffersOf(fo)
 	from := int(pos - fo.Pos())
 	if copied < n {
+		// A read of the rest of the block, which is to come, would go over what was copied: none of it counts.
 		if !fo.Uptodate() {
 			copied = 0
 		}
 		zeroNew(ip, fo, bs, from+int(copied), from+int(n))
 	}
-	if copied == 0 {
-		return 0
-	}
-	to := from + int(copied)
-	at, partial := 0, false
+	to, partial := from+int(copied), false
 	for i := range bs.list {
 		bh := &bs.list[i]
-		if at+bh.Size <= from || at >= to {
+		if a := i * bh.Size; a+bh.Size <= from || a >= to {
 			partial = partial || !bh.Has(Uptodate)
 		} else {
-			bh.Set(Uptodate)
-			bh.Set(Dirty)
+			bh.markDirty(&ip.Pages)
 		}
 		bh.Clear(New)
-		at += bh.Size
 	}
 	if !partial {
 		fo.SetUptodate()
 	}
-	pagecache.DirtyFolio(&ip.Pages, fo)
 	return copied
 }
 
@@ -292,15 +294,17 @@ func perform(ctx context.Context, k *vfs.Kiocb, total int, fill func(dst []byte,
 }
 
 // PageMkwrite (block_page_mkwrite) prepares a locked, uptodate folio for stores through a mapping: blocks up to the end of
-// the file are allocated and the folio is dirty.
+// the file are allocated, and they and the folio are dirty. Errors: errno.FAULT when the folio left the cache or lies behind the end
+// of the file (the fault is tried again); get_block's.
 func PageMkwrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, gb GetBlock) error {
 	n := min(int64(fo.Len()), ip.Size()-fo.Pos())
-	if n <= 0 {
-		return vfs.ErrNotBlock
+	if fo.AddressSpace() != &ip.Pages || n <= 0 {
+		return errno.FAULT
 	}
-	if err := prepare(ctx, ip, fo, 0, int(n), gb); err != nil {
+	if err := PrepareWrite(ctx, ip, fo, 0, int(n), gb); err != nil {
 		return err
 	}
 	WriteEnd(ip, fo, fo.Pos(), n, n)
+	fo.WaitStable()
 	return nil
 }
