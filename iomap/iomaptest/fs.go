@@ -158,8 +158,12 @@ type File struct {
 
 	// Tables of the operations.
 	Read, Write, Fault, Zero, Direct *iomap.Ops
+	DaxRead, DaxWrite                *iomap.Ops // DaxWrite for writes, zeroing, unsharing and faults
 	Writeback                        *iomap.WritebackOps
 	DirectOps                        *iomap.DirectOps
+
+	// Dax is what is kept of the file when it is reached as memory.
+	Dax iomap.DaxSpace
 
 	mu     sync.Mutex // guards what follows: the map lock
 	blocks []blockMap

@@ -16,6 +16,7 @@ func (f *File) tables() {
 	f.Fault = f.ops(f.writeBegin, nil)
 	f.Zero = f.ops(f.zeroBegin, nil)
 	f.Direct = f.ops(f.directBegin, nil)
+	f.DaxRead, f.DaxWrite = f.ops(f.daxRead, nil), f.ops(f.daxBegin, f.daxEnd)
 	f.Writeback = &iomap.WritebackOps{MapBlocks: f.mapBlocks, Submit: f.submit}
 	f.DirectOps = &iomap.DirectOps{EndIO: f.directEnd}
 }

@@ -36,13 +36,6 @@ type Waiter interface {
 	SubmitWait(b *Bio) error
 }
 
-// Mapper is a Device whose contents can be reached as memory (DAX): image files by mmap, memory devices.
-type Mapper interface {
-	// DirectAccess gives the memory behind [off, off+n). It stays valid until Close. Writes through it
-	// are durable after a Flush.
-	DirectAccess(off, n int64) ([]byte, error)
-}
-
 // Backing is a Device whose bytes lie in a host file, for splice. Offsets of the device are offsets of the
 // file plus base.
 type Backing interface {

@@ -3,6 +3,7 @@ package file
 import (
 	"fmt"
 	"math/bits"
+	"os"
 	"sync"
 
 	"github.com/iomapfs/iomapfs/vfs/block"
@@ -72,6 +73,8 @@ var (
 	_ block.Mapper  = (*Device)(nil)
 	_ block.Backing = (*Device)(nil)
 	_ block.Sparse  = (*Device)(nil)
+
+	_ block.MemoryFlusher = (*Device)(nil)
 )
 
 // Open opens and locks an image file or block device.
@@ -99,7 +102,7 @@ func Open(path string, opt Options) (*Device, error) {
 		name: path, size: f.size &^ int64(f.logical-1), host: h, facts: f, direct: opt.Direct,
 		lim: block.Limits{
 			LogicalBlock: f.logical, PhysicalBlock: max(f.logical, f.physical), DiscardGrain: f.discard,
-			FUA: f.fua, VolatileCache: true, ReadOnly: opt.ReadOnly, DirectMemory: !f.device && canMap,
+			FUA: f.fua, VolatileCache: true, ReadOnly: opt.ReadOnly, DirectMemory: !f.device && canMap && !opt.Direct,
 			Rotational: f.rotational, SupportsZeroes: f.zeroes,
 		},
 	}
@@ -177,8 +180,9 @@ func (d *Device) BackingFile() (fd uintptr, base int64, ok bool) {
 
 // DirectAccess maps the image (DAX). The memory can be written unless the device is read-only, when writing to it
 // faults. Touching memory after somebody truncated the image faults too, and so does writing to a hole
-// when the host's disk is full: the process dies by the signal.
-// Errors: errno.OPNOTSUPP on block devices and hosts without mmap, errno.IO outside the device.
+// when the host's disk is full: see block.Touch.
+// Errors: errno.OPNOTSUPP on block devices, with direct I/O, which the mapping would not agree with, and on hosts without mmap;
+// errno.IO outside the device.
 func (d *Device) DirectAccess(off, n int64) ([]byte, error) {
 	if !d.lim.DirectMemory {
 		return nil, fmt.Errorf("%s: cannot be reached as memory: %w", d.name, errno.OPNOTSUPP)
@@ -203,6 +207,24 @@ func (d *Device) DirectAccess(off, n int64) ([]byte, error) {
 		d.mapped = m
 	}
 	return d.mapped[off : off+n : off+n], nil
+}
+
+// FlushMemory makes durable what was stored in the mapping. Whole pages of the host are written.
+// Errors: errno.IO outside the device, and the host's.
+func (d *Device) FlushMemory(off, n int64) error {
+	mem, err := d.DirectAccess(0, d.size)
+	if err == nil && (off < 0 || n < 0 || off > d.size || n > d.size-off) {
+		err = fmt.Errorf("outside the device: %w", errno.IO)
+	}
+	if err == nil && n > 0 && d.gate.Enter() {
+		page := int64(os.Getpagesize())
+		err = number(syncFile(mem[off&^(page-1) : off+n]))
+		d.gate.Exit()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: write back memory of %d bytes at %d: %w", d.name, n, off, err)
+	}
+	return nil
 }
 
 // NextData asks the host where the file has data. See block.Sparse.

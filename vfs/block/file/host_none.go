@@ -21,3 +21,6 @@ func lockFile(f *os.File, readOnly bool) error { return nil }
 func (h *host) mapFile(size int64, write bool) ([]byte, error) { return nil, errno.OPNOTSUPP }
 
 func unmapFile([]byte) {}
+
+// syncFile makes what was stored in a mapping durable; m begins at a page of the host.
+func syncFile([]byte) error { return errno.OPNOTSUPP }

@@ -51,3 +51,6 @@ func unmapFile(m []byte) {
 	// It can only fail for memory that was never mapped.
 	_ = unix.Munmap(m)
 }
+
+// syncFile makes what was stored in a mapping durable; m begins at a page of the host.
+func syncFile(m []byte) error { return unix.Msync(m, unix.MS_SYNC) }

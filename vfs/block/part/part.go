@@ -24,6 +24,8 @@ var (
 	_ block.Mapper  = (*Device)(nil)
 	_ block.Backing = (*Device)(nil)
 	_ block.Sparse  = (*Device)(nil)
+
+	_ block.MemoryFlusher = (*Device)(nil)
 )
 
 // New makes the device of [start, start+size) of below, which belongs to it from then on. Bytes.
@@ -148,6 +150,14 @@ func (d *Device) DirectAccess(off, n int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: memory of %d bytes at %d is outside the device: %w", d.name, n, off, errno.IO)
 	}
 	return m.DirectAccess(d.start+off, n)
+}
+
+// FlushMemory makes a part of the memory durable: all of the device's cache where the device below knows no parts.
+func (d *Device) FlushMemory(off, n int64) error {
+	if m, ok := d.below.(block.MemoryFlusher); ok {
+		return m.FlushMemory(d.start+off, n)
+	}
+	return block.Flush(d.below)
 }
 
 // BackingFile gives the file of the device below, and where the range begins in it.
