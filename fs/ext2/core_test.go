@@ -8,6 +8,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -164,8 +165,11 @@ func TestFragmentation(t *testing.T) {
 
 // Random writes, truncations, holes and syncs of one file against bytes in memory, then e2fsck and debugfs's own reading.
 func TestDataModel(t *testing.T) {
-	for _, v := range []struct{ bs, size string }{{"1024", "64M"}, {"2048", "64M"}, {"4096", "64M"}, {"65536", "128M"}} {
-		t.Run(v.bs, func(t *testing.T) {
+	for _, v := range []struct {
+		bs, size string
+		words    []string
+	}{{"1024", "64M", nil}, {"2048", "64M", nil}, {"4096", "64M", nil}, {"65536", "128M", nil}, {"1024", "64M", []string{"dax"}}, {"4096", "64M", []string{"dax"}}} {
+		t.Run(strings.Join(append([]string{v.bs}, v.words...), "-"), func(t *testing.T) {
 			t.Parallel()
 			seed := rand.Int63()
 			if s := os.Getenv("SEED"); s != "" {
@@ -175,7 +179,7 @@ func TestDataModel(t *testing.T) {
 			t.Logf("SEED=%d", seed)
 			rng := rand.New(rand.NewSource(seed))
 			img := nameImage(t, v.size, "-b", v.bs, "-N", "256")
-			sb := nameMount(t, img)
+			sb := nameMount(t, img, v.words...)
 			ip, err := sb.Root.Create(tctx, vfs.Root, "f", 0o644)
 			require.NoError(t, err)
 			f, err := ip.Open(tctx, vfs.ORdwr)

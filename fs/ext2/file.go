@@ -3,6 +3,7 @@ package ext2
 import (
 	"context"
 
+	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
@@ -23,6 +24,11 @@ func (fs *fsys) releaseFile(f *vfs.File) {
 func (fs *fsys) fsync(ctx context.Context, f *vfs.File, start, end int64, _ bool) error {
 	if err := f.Inode.Pages.WriteAndWait(ctx, start, end); err != nil {
 		return err
+	}
+	if fs.dax != nil && f.Inode.IsRegular() {
+		if err := iomap.DaxWriteback(f.Inode, start, end, &inodeOf(f.Inode).dax); err != nil {
+			return err
+		}
 	}
 	return fs.commitNow(ctx)
 }

@@ -6,7 +6,9 @@ import (
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
+	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
 )
 
 // fsys is one mounted ext2. It hangs on vfs.SuperBlock.Private.
@@ -38,6 +40,8 @@ type fsys struct {
 	freeBlocks, freeInodes, usedDirs atomic.Int64 // sums over the groups
 	promised                         atomic.Int64 // of the free blocks: set aside for data in the cache; see promise.go
 
+	dax block.Mapper // immutable; the device's memory, with -o dax
+
 	dirs   dirIndexes   // indexes of directories in memory; see dirindex.go
 	shared sharedXattrs // blocks of extended attributes; see xattrblock.go
 
@@ -62,9 +66,10 @@ type inode struct {
 		at disk.FSBlock
 	}
 	prom      promises
-	spending  bool          // blocks that are taken now were promised
-	mapCommit atomic.Uint64 // the commit that makes size and map durable as they are; 0: they are
-	mapSeq    atomic.Uint64 // counts changes of the map but promises made; changed under mapMu, read anywhere
+	dax       iomap.DaxSpace // of a regular file, with -o dax
+	spending  bool           // blocks that are taken now were promised
+	mapCommit atomic.Uint64  // the commit that makes size and map durable as they are; 0: they are
+	mapSeq    atomic.Uint64  // counts changes of the map but promises made; changed under mapMu, read anywhere
 
 	fileACL  atomic.Uint32 // block of the extended attributes, 0 for none
 	raw      disk.Inode    // what was read from the medium: keeps the fields that we do not change. Guarded by AttrMu

@@ -149,6 +149,9 @@ func (ip *inode) allocateLocked(ctx context.Context, fb disk.FileBlock, limit ui
 		fs.clearBlocks(first, n)
 		return extent{}, err
 	}
+	if err := ip.zeroNew(first, n); err != nil {
+		return fail(err)
+	}
 	// The place where the branch will hang: found before anything is changed.
 	var at *bufhead.BufferHead
 	if level > 0 {

@@ -28,6 +28,7 @@ type Options struct {
 	NoBarrier      bool
 	Reserve        bool // reservation windows
 	OldAlloc       bool // no Orlov spread of directories
+	DAX            bool // files' data by the device's memory
 	Paths          vfs.Paths
 }
 
@@ -50,6 +51,7 @@ var help = []vfs.OptionHelp{
 	{Word: "barrier, nobarrier", Text: "flush the device between the phases of metadata writeback (on)"},
 	{Word: "resv, noresv, reservation, noreservation", Text: "keep files that are written at once apart (on)"},
 	{Word: "orlov, oldalloc", Text: "spread directories over the groups (orlov)"},
+	{Word: "dax", Text: "read and write files as memory of the image, without a page cache; not for devices, nor with direct-io"},
 	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations (legacy)"},
 	{Word: "legacy=OP+OP, bridge=…, iomap=…", Text: "the path of single operations: " + strings.Join(vfs.PathOpNames(), ", ")},
 }
@@ -126,6 +128,10 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 			o.NoBarrier = key == "nobarrier" || val == "0"
 		case "reservation", "noreservation", "resv", "noresv":
 			o.Reserve = !strings.HasPrefix(key, "no")
+		case "dax":
+			if o.DAX = true; val != "" && val != "always" {
+				err = fmt.Errorf("option %q: want dax: %w", w, errno.INVAL)
+			}
 		case "orlov", "oldalloc":
 			o.OldAlloc = key == "oldalloc"
 		default:

@@ -61,6 +61,9 @@ func (fs *fsys) makeTables() {
 	t.dirFop.Fsync, t.dirFop.Ioctl = fs.fsync, fs.ioctl
 	fs.legacyTable(t)
 	fs.iomapTable(t)
+	if fs.dax != nil {
+		fs.daxTable(t)
+	}
 	t.dir.Fiemap = t.file.Fiemap
 }
 

@@ -143,6 +143,11 @@ func (fs *fsys) open(ctx context.Context, dev block.Device, readOnly *bool) erro
 		return fmt.Errorf("%s: blocks of %d bytes cannot be written on a device with sectors of %d: copy it to an image file to use it: %w",
 			name, geo.BlockSize, sector, errno.INVAL)
 	}
+	if fs.opts.DAX {
+		if err := fs.openDax(); err != nil {
+			return err
+		}
+	}
 	fs.bd, err = bufhead.NewDevice(dev, sb.Cache, sb.WB, int(geo.BlockSize))
 	if err != nil {
 		return err

@@ -29,6 +29,9 @@ func (ip *inode) setSize(ctx context.Context, size int64) error {
 	}
 	ip.Pages.InvalidateLock.Lock()
 	defer ip.Pages.InvalidateLock.Unlock()
+	if err := ip.breakLayout(ctx, size, 0); err != nil {
+		return err
+	}
 	ip.SetSize(size)
 	ip.Pages.Truncate(size)
 	ip.mapMu.Lock()
@@ -191,6 +194,9 @@ func (ip *inode) punch(ctx context.Context, pos, end int64) error {
 	}
 	if first == last {
 		return nil
+	}
+	if err := ip.breakLayout(ctx, first, last); err != nil {
+		return err
 	}
 	ip.Pages.TruncateRange(first, last)
 	return ip.freeRange(ctx, disk.FileBlock(first/bs), disk.FileBlock(last/bs))
