@@ -49,7 +49,7 @@ func poisoned(n int) []byte {
 // options of a test filesystem; zero values are the defaults.
 type options struct {
 	bits  uint8        // log2 of the block size: 12
-	size  int64        // of the device: 16 MiB
+	size  int64        // of the device: 4 MiB
 	cache int64        // limit of the page cache: 32 MiB
 	seed  uint64       // of random answers and places; 0: answers are whole, places in order
 	dev   block.Device // nil: memory
@@ -74,7 +74,7 @@ func newFS(t testing.TB, o options) *fsys {
 		o.bits = 12
 	}
 	if o.size == 0 {
-		o.size = 16 << 20
+		o.size = 4 << 20
 	}
 	if o.cache == 0 {
 		o.cache = 32 << 20
@@ -497,3 +497,16 @@ func pattern(n int, salt byte) []byte {
 	}
 	return p
 }
+
+type ctxType = context.Context
+
+// after is a moment in which what must not happen would have.
+func after(ms int) <-chan time.Time { return time.After(time.Duration(ms) * time.Millisecond) }
+
+// limited is a device with limits of its own.
+type limited struct {
+	*mem.Device
+	lim block.Limits
+}
+
+func (d *limited) Limits() *block.Limits { return &d.lim }

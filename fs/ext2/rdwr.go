@@ -118,11 +118,10 @@ func (fs *fsys) writeDirect(ctx context.Context, k *vfs.Kiocb, p []byte) (n int,
 	if errors.Is(err, vfs.ErrNotBlock) {
 		return 0, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, vfs.ErrQueued) {
 		fs.cutFailed(ctx, ip, ip.Size())
-		return 0, err
 	}
-	return n, nil
+	return n, err
 }
 
 // directOverwrite writes directly over blocks that exist, several writers at once. 0 without error: take the other way.
@@ -141,7 +140,7 @@ func (fs *fsys) directOverwrite(ctx context.Context, k *vfs.Kiocb, p []byte) (in
 	if errors.Is(err, vfs.ErrNotBlock) {
 		return 0, nil
 	}
-	if n > 0 {
+	if n > 0 || errors.Is(err, vfs.ErrQueued) {
 		ip.TouchNow(true)
 	}
 	return n, err
