@@ -23,16 +23,17 @@ func (a *app) portCmd() *cobra.Command {
 		Use:   "port",
 		Short: "The course: port a filesystem to iomap, step by step",
 		Long: `port leads through the course. You take a small filesystem, Minix, that is given complete on buffer heads, and port it to
-iomap operation by operation. It works on the sources: run it inside a checkout of the repository. Your files are in porting/mine.
+iomap operation by operation. It works on the sources: run it inside a checkout of the repository. Your files are in porting/mine,
+a Go package like any other. porting/README.md says how to follow it.
 
-  iomapfs port next         read the next step's task, and get its files
-  iomapfs port check        run the step's checks on your files
+  iomapfs port next         go to the next step: its task, and its files
+  iomapfs port check        run the checks of the steps so far on your files
   iomapfs port hint         the next hint
-  iomapfs port solution     what the solution changes`,
+  iomapfs port solution     what the solution changes, as a diff`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(a.portStatusCmd(), a.portNextCmd(), a.portCheckCmd(), a.portHintCmd(), a.portSolutionCmd(), a.portResetCmd())
+	c.AddCommand(a.portStatusCmd(), a.portNextCmd(), a.portShowCmd(), a.portCheckCmd(), a.portHintCmd(), a.portSolutionCmd(), a.portResetCmd())
 	return c
 }
 
@@ -47,12 +48,14 @@ func stepArg(c *runner.Course, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n == 0 && len(args) == 0 {
-		return 0, errors.New("you have not begun: iomapfs port next")
+	if n == -1 && len(args) == 0 {
+		return 0, errNotBegun
 	}
 	_, err = c.Step(n)
 	return n, err
 }
+
+var errNotBegun = errors.New("you have not begun: iomapfs port next")
 
 func (a *app) portStatusCmd() *cobra.Command {
 	all := false
@@ -80,6 +83,9 @@ func (a *app) portStatusCmd() *cobra.Command {
 				}
 				fmt.Fprintf(a.stdout, "%s %2d  %s\n", mark, s.N, s.Title)
 			}
+			if at == -1 {
+				fmt.Fprintln(a.stdout, "begin with: iomapfs port next")
+			}
 			return nil
 		},
 	}
@@ -89,38 +95,90 @@ func (a *app) portStatusCmd() *cobra.Command {
 
 func (a *app) portNextCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "next", Short: "Go to the next step: its text, and its files in porting/mine", Args: cobra.NoArgs,
+		Use: "next", Short: "Go to the next step: its task, and its files in porting/mine", Args: cobra.NoArgs,
+		Long: `next checks the step that you are at, and goes to the next one: it prints the task, and lays the step's files over porting/mine.
+Each step begins with the course's own files: one of yours that differs from them is kept as NAME.before-N beside it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := runner.Open(".")
 			if err != nil {
 				return err
 			}
-			if at, err := c.At(); err != nil {
+			at, err := c.At()
+			if err != nil {
 				return err
-			} else if at > 0 {
-				if ok, err := a.portCheck(cmd.Context(), c, at, true); err != nil || !ok {
-					if err == nil {
-						err = fmt.Errorf("step %d is not done: iomapfs port check, or iomapfs port reset %d to go on regardless", at, at+1)
-					}
+			}
+			if at >= 0 {
+				ok, err := a.portCheck(cmd.Context(), c, at, true)
+				if err != nil {
 					return err
 				}
+				if !ok && at == c.Last() {
+					return fmt.Errorf("step %d is not done; it is the last", at)
+				}
+				if !ok {
+					return fmt.Errorf("step %d is not done: mend it, or give it up with iomapfs port reset %d", at, at+1)
+				}
 			}
-			s, files, err := c.Next()
+			s, kept, err := c.Next()
 			if err != nil {
 				return err
 			}
-			text, err := os.ReadFile(filepath.Join(s.Dir, "README.md"))
-			if err != nil {
-				return err
+			for _, f := range kept {
+				fmt.Fprintf(a.stderr, "your version is kept in %s\n", a.short(f))
 			}
-			fmt.Fprintf(a.stdout, "%s\n", text)
-			for _, f := range files {
-				fmt.Fprintf(a.stdout, "your file: %s\n", filepath.Join(c.Mine, f))
-			}
-			fmt.Fprintln(a.stdout, "when done: iomapfs port check")
-			return nil
+			return a.portShow(c, s, false)
 		},
 	}
+}
+
+func (a *app) portShowCmd() *cobra.Command {
+	answers := false
+	c := &cobra.Command{
+		Use: "show [N]", Short: "Print the text of a step (the one you are at)", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := runner.Open(".")
+			if err != nil {
+				return err
+			}
+			n, err := stepArg(c, args)
+			if err != nil {
+				return err
+			}
+			return a.portShow(c, &c.Steps[n], answers)
+		},
+	}
+	c.Flags().BoolVar(&answers, "answers", false, "with the answers to what was to be predicted")
+	return c
+}
+
+// portShow prints the text of a step and what to do with it.
+func (a *app) portShow(c *runner.Course, s *runner.Step, answers bool) error {
+	text, err := s.Text(answers)
+	if err != nil {
+		return err
+	}
+	files, err := s.Yours()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "Step %d of %d. %s\n", s.N, c.Last(), strings.TrimSpace(strings.TrimPrefix(text, "# ")))
+	for _, f := range files {
+		fmt.Fprintf(a.stdout, "\nyour file: %s", a.short(filepath.Join(c.Mine, f)))
+	}
+	fmt.Fprintln(a.stdout, "\nwhen done: iomapfs port check")
+	return nil
+}
+
+// short gives a path from the working folder, when that is shorter.
+func (a *app) short(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(dir, path); err == nil && len(rel) < len(path) {
+		return rel
+	}
+	return path
 }
 
 func (a *app) portCheckCmd() *cobra.Command {
@@ -135,22 +193,39 @@ func (a *app) portCheckCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			at, err := c.At()
+			switch {
+			case err != nil:
+				return err
+			case at == -1:
+				return errNotBegun
+			case n > at:
+				return fmt.Errorf("you are at step %d: there is nothing of step %d to check yet", at, n)
+			}
 			ok, err := a.portCheck(cmd.Context(), c, n, false)
 			if err == nil && !ok {
 				err = &exitError{1, nil}
+			}
+			if err == nil && n == at {
+				if n == c.Last() {
+					fmt.Fprintln(a.stdout, "the course is done")
+				} else {
+					fmt.Fprintf(a.stdout, "step %d is done: iomapfs port next\n", n)
+				}
 			}
 			return err
 		},
 	}
 }
 
-// portCheck runs the checks of steps 1 to n on the reader's files and prints what they say; quiet says nothing of what passed.
+// portCheck runs the checks of steps 0 to n on the reader's files and prints what they say: of the steps before only what fails. quiet
+// says nothing of what passed.
 func (a *app) portCheck(ctx context.Context, c *runner.Course, n int, quiet bool) (bool, error) {
 	own, err := c.Own()
 	if err != nil {
 		return false, err
 	}
-	r, err := c.Check(ctx, n, own, true)
+	r, err := c.Check(ctx, own, 0, n, true)
 	if err != nil {
 		return false, err
 	}
@@ -158,32 +233,38 @@ func (a *app) portCheck(ctx context.Context, c *runner.Course, n int, quiet bool
 		fmt.Fprint(a.stdout, r.Output)
 		return false, nil
 	}
+	before := 0
 	for _, t := range r.Tests {
-		if t.Passed && !quiet {
-			fmt.Fprintf(a.stdout, "✓ %s\n", t.Name)
-		}
-		if !t.Passed {
-			fmt.Fprintf(a.stdout, "✗ %s\n", t.Name)
+		switch {
+		case !t.Passed && !t.Skipped:
+			fmt.Fprintf(a.stdout, "✗ step %d: %s\n", t.Step, t.Name)
 			for _, line := range t.Says {
 				fmt.Fprintf(a.stdout, "    %s\n", line)
 			}
+		case t.Step < n:
+			before++
+		case quiet:
+		case t.Skipped:
+			fmt.Fprintf(a.stdout, "– step %d: %s: %s\n", t.Step, t.Name, strings.Join(t.Says, "; "))
+		default:
+			fmt.Fprintf(a.stdout, "✓ step %d: %s\n", t.Step, t.Name)
+		}
+		if quiet || t.Step < n {
+			continue
+		}
+		for _, line := range t.Counters {
+			fmt.Fprintf(a.stdout, "    %s\n", line)
 		}
 	}
-	if quiet {
-		return r.Passed, nil
-	}
-	for _, line := range r.Counters {
-		fmt.Fprintf(a.stdout, "  %s\n", line)
-	}
-	if r.Passed {
-		fmt.Fprintf(a.stdout, "step %d is done: iomapfs port next\n", n)
+	if !quiet && before > 0 {
+		fmt.Fprintf(a.stdout, "✓ %d checks of earlier steps\n", before)
 	}
 	return r.Passed, nil
 }
 
 func (a *app) portHintCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "hint [K]", Short: "Hint K of the step you are at (1: the gentlest)", Args: cobra.MaximumNArgs(1),
+		Use: "hint [K]", Short: "The next hint of the step you are at, or hint K (1: the gentlest)", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := runner.Open(".")
 			if err != nil {
@@ -193,21 +274,22 @@ func (a *app) portHintCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			k := 1
+			hints, err := c.Steps[n].Hints()
+			if err != nil {
+				return err
+			}
+			k := 0
 			if len(args) > 0 {
 				if k, err = strconv.Atoi(args[0]); err != nil || k < 1 {
 					return usage("%q is not the number of a hint", args[0])
 				}
-			}
-			text, err := os.ReadFile(filepath.Join(c.Steps[n-1].Dir, "hints.md"))
-			if err != nil {
+			} else if k, err = c.NextHint(n); err != nil {
 				return err
 			}
-			hints := strings.Split(string(text), "\n## ")[1:]
 			if k > len(hints) {
 				return fmt.Errorf("step %d has %d hints; then there is iomapfs port solution", n, len(hints))
 			}
-			fmt.Fprintf(a.stdout, "%s\n", strings.TrimSpace(hints[k-1]))
+			fmt.Fprintf(a.stdout, "Hint %d of %d: %s\n", k, len(hints), hints[k-1])
 			return nil
 		},
 	}
@@ -215,7 +297,7 @@ func (a *app) portHintCmd() *cobra.Command {
 
 func (a *app) portSolutionCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "solution [N]", Short: "Show what the solution of a step changes", Args: cobra.MaximumNArgs(1),
+		Use: "solution [N]", Short: "Show what the solution of a step changes, as a diff", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := runner.Open(".")
 			if err != nil {
@@ -237,25 +319,25 @@ func (a *app) portSolutionCmd() *cobra.Command {
 
 func (a *app) portResetCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "reset [N]", Short: "Put your files aside and begin step N again, or the course", Args: cobra.MaximumNArgs(1),
+		Use: "reset [N]", Short: "Keep your files aside and begin step N again (the one you are at)", Args: cobra.MaximumNArgs(1),
+		Long: `reset moves porting/mine aside, says where, and begins step N with the course's files. From 0 on: reset 0 begins the course again.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := runner.Open(".")
 			if err != nil {
 				return err
 			}
-			n := 0
-			if len(args) > 0 {
-				if n, err = strconv.Atoi(args[0]); err != nil {
-					return usage("%q is not the number of a step", args[0])
-				}
+			n, err := stepArg(c, args)
+			if err != nil {
+				return err
 			}
 			kept, err := c.Reset(n)
 			if err != nil {
 				return err
 			}
 			if kept != "" {
-				fmt.Fprintf(a.stdout, "your files are kept in %s\n", kept)
+				fmt.Fprintf(a.stdout, "your files are kept in %s\n", a.short(kept))
 			}
+			fmt.Fprintf(a.stdout, "you are at step %d: iomapfs port show\n", n)
 			return nil
 		},
 	}

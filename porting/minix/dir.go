@@ -8,33 +8,29 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
-// slot is the place of one directory entry.
+// slot is the place of one directory entry, and what it holds: a copy.
 type slot struct {
-	metaBlock
 	disk.Entry
 	pos int64 // byte in the directory
 }
 
-// scan visits the slots of a directory from byte pos on, until visit says stop; then it gives that slot, held. ok is false at the
-// end. Free slots are visited too.
+// scan visits the slots of a directory from byte pos on, until visit says stop; then it gives that slot. ok is false at the end.
+// Free slots are visited too.
 func (ip *inode) scan(ctx context.Context, pos int64, visit func(e disk.Entry, pos int64) (stop bool)) (s slot, ok bool, err error) {
 	sb := &ip.fs.super
 	bs, size := int64(sb.BlockSize), int64(sb.DirEntrySize())
+	block := make([]byte, bs)
 	for pos < ip.Size() {
-		b, ok, err := ip.metaBlock(ctx, uint64(pos/bs))
+		n, err := ip.fs.tables.metaRead(ctx, ip.Inode, pos, block[pos%bs:])
 		if err != nil {
 			return s, false, err
 		}
-		if !ok {
-			return s, false, ip.fs.corrupt(ip.Ino(), "the directory has a hole at byte %d", pos)
-		}
-		for end := min((pos/bs+1)*bs, ip.Size()); pos+size <= end; pos += size {
-			if e := sb.Entry(b.data[pos%bs:]); visit(e, pos) {
-				return slot{b, e, pos}, true, nil
+		for at, end := pos, pos+int64(n); at+size <= end; at += size {
+			if e := sb.Entry(block[at%bs:]); visit(e, at) {
+				return slot{e, at}, true, nil
 			}
 		}
-		b.put()
-		pos = (pos + bs - 1) / bs * bs
+		pos = (pos/bs + 1) * bs
 	}
 	return s, false, nil
 }
@@ -55,49 +51,45 @@ func (ip *inode) add(ctx context.Context, name string, ino disk.Ino) error {
 		return err
 	}
 	if !ok {
-		if s, err = ip.newSlot(ctx); err != nil {
+		if s, err = ip.newSlot(); err != nil {
 			return err
 		}
 	}
-	defer s.put()
 	ip.free = s.pos
-	s.change(func() { s.Set(ino, name) })
-	if size := s.pos + int64(ip.fs.super.DirEntrySize()); size > ip.Size() {
-		ip.grow(size)
-	}
-	ip.changed()
-	return nil
+	s.Set(ino, name)
+	return ip.store(ctx, s)
 }
 
 // newSlot gives the slot behind the last one.
-func (ip *inode) newSlot(ctx context.Context) (s slot, err error) {
+func (ip *inode) newSlot() (s slot, err error) {
 	sb := &ip.fs.super
-	bs, size := int64(sb.BlockSize), int64(sb.DirEntrySize())
+	size := int64(sb.DirEntrySize())
 	pos := ip.Size() / size * size
 	if pos+size > ip.fs.sb.MaxBytes {
 		return s, errno.NOSPC
 	}
-	b, ok, err := ip.metaBlock(ctx, uint64(pos/bs))
-	if err == nil && !ok {
-		b, err = ip.addMetaBlock(ctx, uint64(pos/bs))
+	return slot{sb.Entry(make([]byte, size)), pos}, nil
+}
+
+// store writes a slot to its place. Hold Rw exclusively.
+func (ip *inode) store(ctx context.Context, s slot) error {
+	err := ip.fs.tables.metaWrite(ctx, ip.Inode, s.pos, s.B)
+	if err == nil {
+		ip.changed()
 	}
-	if err != nil {
-		return s, err
-	}
-	return slot{b, sb.Entry(b.data[pos%bs:]), pos}, nil
+	return err
 }
 
 // remove frees a slot. Hold Rw exclusively.
-func (ip *inode) remove(s *slot) {
-	s.change(func() { s.SetIno(0) })
+func (ip *inode) remove(ctx context.Context, s slot) error {
 	ip.free = min(ip.free, s.pos)
-	ip.changed()
+	return ip.replace(ctx, s, 0)
 }
 
 // replace lets a slot name another inode. Hold Rw exclusively.
-func (ip *inode) replace(s *slot, ino disk.Ino) {
-	s.change(func() { s.SetIno(ino) })
-	ip.changed()
+func (ip *inode) replace(ctx context.Context, s slot, ino disk.Ino) error {
+	s.SetIno(ino)
+	return ip.store(ctx, s)
 }
 
 // changed moves mtime and ctime.
@@ -111,13 +103,10 @@ func (ip *inode) changed() {
 
 // isEmpty reports whether a directory holds nothing but "." and "..".
 func (ip *inode) isEmpty(ctx context.Context) (bool, error) {
-	s, ok, err := ip.scan(ctx, 0, func(e disk.Entry, _ int64) bool {
+	_, ok, err := ip.scan(ctx, 0, func(e disk.Entry, _ int64) bool {
 		n := string(e.Name())
 		return e.Ino() != 0 && n != "." && n != ".."
 	})
-	if ok {
-		s.put()
-	}
 	return !ok, err
 }
 
@@ -127,7 +116,6 @@ func (fs *fsys) parent(ctx context.Context, dir *vfs.Inode) (uint64, error) {
 	if err != nil {
 		return 0, fs.corrupt(dir.Ino(), "the directory has no \"..\": %v", err)
 	}
-	defer s.put()
 	return uint64(s.Ino()), nil
 }
 
@@ -137,11 +125,8 @@ func (fs *fsys) readDir(ctx context.Context, f *vfs.File, pos int64, emit func(*
 	if pos < 0 {
 		return errno.INVAL
 	}
-	s, ok, err := ip.scan(ctx, (pos+size-1)/size*size, func(e disk.Entry, at int64) bool {
+	_, _, err := ip.scan(ctx, (pos+size-1)/size*size, func(e disk.Entry, at int64) bool {
 		return e.Ino() != 0 && !emit(&vfs.DirEntry{Ino: uint64(e.Ino()), Type: vfs.DTUnknown, Name: string(e.Name()), Next: at + size})
 	})
-	if ok {
-		s.put()
-	}
 	return err
 }

@@ -5,10 +5,10 @@
 //
 //	super.go     mount, statfs, sync, unmount        map.go       where block n of a file lies: the one resolver
 //	inode.go     inodes in memory and in the table   truncate.go  making files longer and shorter
-//	alloc.go     the two bitmaps                     block.go     blocks of directories and symbolic links
+//	alloc.go     the two bitmaps                     rdwr.go      read(2) and write(2): locks, limits, cache or direct
 //	dir.go       names in directories                namei.go     create, link, unlink, rename …
-//	legacy.go    get_block, and the table of file operations on bufhead
-//	paths.go     which operations are ported, and so which table entry is live
+//	legacy.go    get_block, and the table of file operations on bufhead; legacy_dir.go what directories hold, on buffers
+//	ported.go    which operations are ported          paths.go      … and so which table entry is live
 //
 // # Locks
 //

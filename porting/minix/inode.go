@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/porting/minix/disk"
@@ -22,8 +23,9 @@ type inode struct {
 
 	// mapMu guards the block map: zone, and what the indirect zones hold. Inside folio locks, outside the bitmaps' locks
 	// and buffers.
-	mapMu sync.RWMutex
-	zone  [disk.NZones]uint32 // Zone of the inode: block map, or a device number
+	mapMu  sync.RWMutex
+	zone   [disk.NZones]uint32 // Zone of the inode: block map, or a device number
+	mapSeq atomic.Uint64       // version of the map, counted on under mapMu: whoever keeps an answer sees whether it still holds
 
 	free int64 // where a directory may have its first free slot, a hint. Guarded by Rw
 }
@@ -177,10 +179,13 @@ func (ip *inode) setOps() {
 	case vfs.ModeRegular:
 		ip.Op, ip.Fop = &t.file, &t.fileFop
 		ip.Pages.SetOps(&t.pages)
+		ip.Pages.SetOrders(0, t.folioOrder)
 	case vfs.ModeDir:
 		ip.Op, ip.Fop = &t.dir, &t.dirFop
+		ip.Pages.SetOps(&t.metaPages)
 	case vfs.ModeSymlink:
 		ip.Op = &t.symlink
+		ip.Pages.SetOps(&t.metaPages)
 	}
 }
 

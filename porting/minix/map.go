@@ -14,6 +14,7 @@ type extent struct {
 	first disk.Zone // 0: a hole
 	n     uint64    // blocks, at least 1
 	isNew bool      // allocated by this call
+	seq   uint64    // inode.mapSeq when it was so
 }
 
 // resolve says where block fb of the file lies, and how many of the following, up to limit, lie behind it. It allocates nothing.
@@ -22,6 +23,7 @@ func (ip *inode) resolve(ctx context.Context, fb, limit uint64) (extent, error) 
 	ip.mapMu.RLock()
 	defer ip.mapMu.RUnlock()
 	e, _, err := ip.walk(ctx, fb, limit)
+	e.seq = ip.mapSeq.Load()
 	return e, err
 }
 
@@ -93,6 +95,10 @@ func (ip *inode) indirect(ctx context.Context, z disk.Zone) (*bufhead.BufferHead
 func (ip *inode) allocate(ctx context.Context, fb, limit uint64) (extent, error) {
 	ip.mapMu.Lock()
 	e, err := ip.allocateLocked(ctx, fb, limit)
+	if e.isNew {
+		ip.mapSeq.Add(1)
+	}
+	e.seq = ip.mapSeq.Load()
 	ip.mapMu.Unlock()
 	if e.isNew {
 		ip.Dirty(0)

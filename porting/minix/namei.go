@@ -32,7 +32,6 @@ func (fs *fsys) lookup(ctx context.Context, dir *vfs.Inode, name string) (*vfs.I
 		return nil, err
 	}
 	ino := uint64(s.Ino())
-	s.put()
 	if !fs.super.ValidIno(ino) || ino == dir.Ino() {
 		return nil, fs.corrupt(dir.Ino(), "the name %q is that of inode %d, which cannot have it", name, ino)
 	}
@@ -41,8 +40,7 @@ func (fs *fsys) lookup(ctx context.Context, dir *vfs.Inode, name string) (*vfs.I
 
 // create makes something with a name. fill gives it its contents. What fails is undone.
 func (fs *fsys) create(ctx context.Context, cred *vfs.Cred, dir *vfs.Inode, name string, mode uint32, fill func(*inode) error) (*vfs.Inode, error) {
-	if s, err := inodeOf(dir).find(ctx, name); err == nil {
-		s.put()
+	if _, err := inodeOf(dir).find(ctx, name); err == nil {
 		return nil, errno.EXIST
 	} else if !errIsNoent(err) {
 		return nil, err
@@ -74,19 +72,12 @@ func (fs *fsys) mkdir(ctx context.Context, cred *vfs.Cred, dir *vfs.Inode, name 
 		return nil, errno.MLINK
 	}
 	ip, err := fs.create(ctx, cred, dir, name, mode, func(ip *inode) error {
-		b, err := ip.addMetaBlock(ctx, 0)
-		if err != nil {
-			return err
-		}
-		defer b.put()
 		size := fs.super.DirEntrySize()
-		b.change(func() {
-			fs.super.Entry(b.data).Set(disk.Ino(ip.Ino()), ".")
-			fs.super.Entry(b.data[size:]).Set(disk.Ino(dir.Ino()), "..")
-		})
+		b := make([]byte, 2*size)
+		fs.super.Entry(b).Set(disk.Ino(ip.Ino()), ".")
+		fs.super.Entry(b[size:]).Set(disk.Ino(dir.Ino()), "..")
 		ip.setLinks(2)
-		ip.grow(int64(2 * size))
-		return nil
+		return fs.tables.metaWrite(ctx, ip.Inode, 0, b)
 	})
 	if err == nil {
 		inodeOf(dir).addLinks(1)
@@ -111,8 +102,7 @@ func (fs *fsys) link(ctx context.Context, dir *vfs.Inode, name string, vi *vfs.I
 	if vi.Nlink() >= fs.super.LinkMax() {
 		return errno.MLINK
 	}
-	if s, err := inodeOf(dir).find(ctx, name); err == nil {
-		s.put()
+	if _, err := inodeOf(dir).find(ctx, name); err == nil {
 		return errno.EXIST
 	} else if !errIsNoent(err) {
 		return err
@@ -132,8 +122,9 @@ func (fs *fsys) unlink(ctx context.Context, dir *vfs.Inode, name string, vi *vfs
 	if err != nil {
 		return err
 	}
-	defer s.put()
-	inodeOf(dir).remove(&s)
+	if err := inodeOf(dir).remove(ctx, s); err != nil {
+		return err
+	}
 	inodeOf(vi).addLinks(-1)
 	return nil
 }
@@ -150,8 +141,9 @@ func (fs *fsys) rmdir(ctx context.Context, dir *vfs.Inode, name string, vi *vfs.
 	if err != nil {
 		return err
 	}
-	defer s.put()
-	inodeOf(dir).remove(&s)
+	if err := inodeOf(dir).remove(ctx, s); err != nil {
+		return err
+	}
 	inodeOf(vi).setLinks(0)
 	inodeOf(vi).Dirty(0)
 	inodeOf(dir).addLinks(-1)
@@ -180,15 +172,15 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 	if err != nil {
 		return err
 	}
-	defer src.put()
 	// The new name first: a crash leaves two names rather than none.
 	if r.New != nil {
 		dst, err := to.find(ctx, r.NewName)
 		if err != nil {
 			return err
 		}
-		to.replace(&dst, disk.Ino(r.Old.Ino()))
-		dst.put()
+		if err := to.replace(ctx, dst, disk.Ino(r.Old.Ino())); err != nil {
+			return err
+		}
 		n := inodeOf(r.New)
 		if r.New.IsDir() {
 			n.setLinks(0)
@@ -200,7 +192,9 @@ func (fs *fsys) rename(ctx context.Context, r *vfs.Rename) error {
 	} else if err := to.add(ctx, r.NewName, disk.Ino(r.Old.Ino())); err != nil {
 		return err
 	}
-	from.remove(&src)
+	if err := from.remove(ctx, src); err != nil {
+		return err
+	}
 	old.touchCtime()
 	if moves {
 		return fs.reparent(ctx, old, from, to)
@@ -215,14 +209,16 @@ func (fs *fsys) exchange(ctx context.Context, r *vfs.Rename) error {
 	if err != nil {
 		return err
 	}
-	defer a.put()
 	b, err := to.find(ctx, r.NewName)
 	if err != nil {
 		return err
 	}
-	defer b.put()
-	from.replace(&a, disk.Ino(r.New.Ino()))
-	to.replace(&b, disk.Ino(r.Old.Ino()))
+	if err := from.replace(ctx, a, disk.Ino(r.New.Ino())); err != nil {
+		return err
+	}
+	if err := to.replace(ctx, b, disk.Ino(r.Old.Ino())); err != nil {
+		return err
+	}
 	inodeOf(r.Old).touchCtime()
 	inodeOf(r.New).touchCtime()
 	if r.From == r.To {
@@ -245,8 +241,9 @@ func (fs *fsys) reparent(ctx context.Context, dir, from, to *inode) error {
 	if err != nil {
 		return fs.corrupt(dir.Ino(), "the directory has no \"..\": %v", err)
 	}
-	defer s.put()
-	s.change(func() { s.SetIno(disk.Ino(to.Ino())) })
+	if err := dir.replace(ctx, s, disk.Ino(to.Ino())); err != nil {
+		return err
+	}
 	to.addLinks(1)
 	from.addLinks(-1)
 	return nil

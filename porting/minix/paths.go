@@ -10,18 +10,22 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
-// Ported lists the operations that have an iomap side, which is then the default. Each step of the course adds to it.
-var Ported = []vfs.PathOp{}
-
 // tables are the operation tables of a mount, one for each type of file, and the parts of reading and writing that have
 // two sides.
 type tables struct {
 	file, dir, symlink, special vfs.InodeOperations
 	fileFop, dirFop             vfs.FileOperations
-	pages                       pagecache.Operations
+	pages                       pagecache.Operations // of regular files
+	metaPages                   pagecache.Operations // of directories and symbolic links: none while they lie in the buffer cache
+	folioOrder                  uint8                // of the largest folio of a regular file: buffer heads have single pages
 
 	directRead, directWrite, bufferedWrite func(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error)
 	truncatePage                           func(ctx context.Context, ip *vfs.Inode, pos int64) error
+
+	// What directories and symbolic links hold. metaRead gives fewer bytes only at the end; metaWrite stores within one block, and
+	// moves the end. Hold Rw: shared to read, exclusively to write.
+	metaRead  func(ctx context.Context, ip *vfs.Inode, pos int64, p []byte) (int, error)
+	metaWrite func(ctx context.Context, ip *vfs.Inode, pos int64, p []byte) error
 }
 
 // makeTables fills the tables: what all types have, the legacy side, and what the mount's paths put in its place.
@@ -65,8 +69,12 @@ func mountPaths(opts *vfs.MountOptions) (vfs.Paths, error) {
 
 // sides is FileSystem.Sides.
 func sides(op vfs.PathOp) []vfs.Path {
-	if slices.Contains(Ported, op) {
-		return []vfs.Path{vfs.Legacy, vfs.Iomap}
+	s := []vfs.Path{vfs.Legacy}
+	if hasBridge {
+		s = append(s, vfs.Bridge)
 	}
-	return []vfs.Path{vfs.Legacy}
+	if slices.Contains(Ported, op) {
+		s = append(s, vfs.Iomap)
+	}
+	return s
 }

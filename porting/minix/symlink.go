@@ -13,30 +13,20 @@ func (ip *inode) initLink(ctx context.Context, target string) error {
 	if len(target) >= int(ip.fs.super.BlockSize) {
 		return errno.NAMETOOL
 	}
-	b, err := ip.addMetaBlock(ctx, 0)
-	if err != nil {
-		return err
-	}
-	defer b.put()
-	b.change(func() { copy(b.data, target) })
-	ip.grow(int64(len(target)))
-	return nil
+	return ip.fs.tables.metaWrite(ctx, ip.Inode, 0, []byte(target))
 }
 
 // readlink is InodeOperations.Readlink.
 func (fs *fsys) readlink(ctx context.Context, vi *vfs.Inode) (string, error) {
-	b, ok, err := inodeOf(vi).metaBlock(ctx, 0)
-	if err != nil {
+	n := vi.Size()
+	if n <= 0 || n >= int64(fs.super.BlockSize) {
+		return "", fs.corrupt(vi.Ino(), "the symbolic link has a target of %d bytes", n)
+	}
+	target := make([]byte, n)
+	if _, err := fs.tables.metaRead(ctx, vi, 0, target); err != nil {
 		return "", err
 	}
-	if !ok {
-		return "", fs.corrupt(vi.Ino(), "the symbolic link has no target")
-	}
-	defer b.put()
-	if n := vi.Size(); n > 0 && n < int64(len(b.data)) {
-		return string(b.data[:n]), nil
-	}
-	return "", fs.corrupt(vi.Ino(), "the symbolic link has a target of %d bytes", vi.Size())
+	return string(target), nil
 }
 
 func errIsNoent(err error) bool { return errors.Is(err, errno.NOENT) }

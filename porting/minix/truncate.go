@@ -54,6 +54,7 @@ func (fs *fsys) cutFailed(ctx context.Context, vi *vfs.Inode, size int64) {
 func (ip *inode) freeFrom(ctx context.Context, from uint64) error {
 	s := &ip.fs.super
 	ip.mapMu.Lock()
+	ip.mapSeq.Add(1)
 	defer ip.Dirty(0) // after the lock
 	defer ip.mapMu.Unlock()
 	for i := from; i < disk.NDirect; i++ {

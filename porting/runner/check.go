@@ -10,40 +10,59 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
 // Result is what the checks of a step said.
 type Result struct {
-	Passed   bool
-	Tests    []Test
-	Counters []string // "get_block calls  before 12, now 0": what the step was to change
-	Output   string   // the compiler's, when it does not build
+	Passed bool
+	Tests  []Test
+	Output string // the compiler's, when it does not build
 }
 
 // Test is one test of a check.
 type Test struct {
-	Name   string // without "TestStep03"
-	Passed bool
-	Says   []string // why not
+	Step    int    // whose test it is
+	Name    string // without "TestStep03"
+	Passed  bool
+	Skipped bool     // Says why
+	Says    []string // why not
+	// Counters are what the step was to change: "get_block calls  before 12, now 0".
+	Counters []string
 }
 
-// overlay writes the toolchain's overlay file for the files and the tests of steps 1 to n.
-func (c *Course) overlay(dir string, files Files, n int) (string, error) {
-	replace := map[string]string{}
-	pkg := filepath.Join(c.Root, "porting", "minix")
-	for name, path := range files {
-		replace[filepath.Join(pkg, name)] = path
-	}
+// tests gives the test files of steps 0 to n, by their names in the package.
+func (c *Course) tests(n int) (map[string]string, error) {
 	common, err := filepath.Glob(filepath.Join(c.Root, "porting", "course", "_steps", "*_test.go"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	t := map[string]string{}
 	for _, path := range common {
-		replace[filepath.Join(pkg, "course_"+filepath.Base(path))] = path
+		t["course_"+filepath.Base(path)] = path
 	}
-	for _, s := range c.Steps[:n] {
-		replace[filepath.Join(pkg, fmt.Sprintf("step%02d_test.go", s.N))] = filepath.Join(s.Dir, "step_test.go")
+	for _, s := range c.Steps[:n+1] {
+		t[fmt.Sprintf("step%02d_test.go", s.N)] = filepath.Join(s.Dir, "step_test.go")
+	}
+	return t, nil
+}
+
+// overlay writes the toolchain's overlay file, which puts the files and the tests of steps 0 to n in the place of the patient's.
+func (c *Course) overlay(dir string, files Files, n int) (string, error) {
+	replace := map[string]string{}
+	for name, path := range files {
+		replace[filepath.Join(c.patient(), name)] = path
+	}
+	if n >= 0 {
+		tests, err := c.tests(n)
+		if err != nil {
+			return "", err
+		}
+		for name, path := range tests {
+			replace[filepath.Join(c.patient(), name)] = path
+		}
+		replace[filepath.Join(c.patient(), "minix_test.go")] = "" // the patient's own
 	}
 	b, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -53,8 +72,21 @@ func (c *Course) overlay(dir string, files Files, n int) (string, error) {
 	return path, os.WriteFile(path, b, 0o600)
 }
 
-// Check runs the tests of step n, or with all those of steps 1 to n, on a set of files.
-func (c *Course) Check(ctx context.Context, n int, files Files, all bool) (*Result, error) {
+// Check runs the tests of steps first to n on a set of files. vet lets the toolchain's vet look at them too.
+func (c *Course) Check(ctx context.Context, files Files, first, n int, vet bool) (*Result, error) {
+	var steps []string
+	for i := first; i <= n; i++ {
+		steps = append(steps, fmt.Sprintf("%02d", i))
+	}
+	return c.test(ctx, files, n, "^TestStep("+strings.Join(steps, "|")+")", vet)
+}
+
+// CheckWhole runs the patient's own tests that match the pattern on a set of files, in place of those of the course.
+func (c *Course) CheckWhole(ctx context.Context, files Files, pattern string) (*Result, error) {
+	return c.test(ctx, files, -1, pattern, true)
+}
+
+func (c *Course) test(ctx context.Context, files Files, n int, pattern string, vet bool) (*Result, error) {
 	dir, err := os.MkdirTemp("", "iomapfs-port")
 	if err != nil {
 		return nil, err
@@ -64,11 +96,11 @@ func (c *Course) Check(ctx context.Context, n int, files Files, all bool) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	run := fmt.Sprintf("^TestStep%02d", n)
-	if all {
-		run = "^TestStep"
+	args := []string{"test", "-json", "-count=1", "-timeout", "120s", "-ldflags", "-s -w", "-overlay", over, "-run", pattern}
+	if !vet {
+		args = append(args, "-vet=off")
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout", "120s", "-overlay", over, "-run", run, "./minix")
+	cmd := exec.CommandContext(ctx, "go", append(args, "./minix")...)
 	cmd.Dir = filepath.Join(c.Root, "porting")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	var stderr bytes.Buffer
@@ -106,16 +138,24 @@ func parse(out []byte, stderr string, passed bool) *Result {
 		if !ok {
 			i = len(r.Tests)
 			at[e.Test] = i
-			r.Tests = append(r.Tests, Test{Name: short(e.Test)})
+			r.Tests = append(r.Tests, Test{Step: stepOf(e.Test), Name: short(e.Test)})
 		}
 		switch e.Action {
 		case "pass":
 			r.Tests[i].Passed = true
+		case "skip":
+			r.Tests[i].Skipped = true
 		case "output":
-			say(r, &r.Tests[i], strings.TrimSpace(e.Output))
+			r.Tests[i].say(strings.TrimSpace(e.Output))
 		}
 	}
 	return r
+}
+
+// stepOf gives 3 for "TestStep03SeekHole", and 0 for what is no step's.
+func stepOf(name string) int {
+	n, _ := strconv.Atoi(name[min(len("TestStep"), len(name)):min(len("TestStep00"), len(name))])
+	return n
 }
 
 // short turns "TestStep03SeekHole/at_8192" into "SeekHole/at 8192".
@@ -124,8 +164,8 @@ func short(name string) string {
 	return strings.ReplaceAll(strings.TrimLeft(name, "0123456789"), "_", " ")
 }
 
-// say sorts a line of a test's output.
-func say(r *Result, t *Test, line string) {
+// say sorts a line of the test's output.
+func (t *Test) say(line string) {
 	if line == "" || strings.HasPrefix(line, "===") || strings.HasPrefix(line, "---") {
 		return
 	}
@@ -135,7 +175,7 @@ func say(r *Result, t *Test, line string) {
 		}
 	}
 	if c, ok := strings.CutPrefix(line, "counter: "); ok {
-		r.Counters = append(r.Counters, c)
+		t.Counters = append(t.Counters, c)
 		return
 	}
 	t.Says = append(t.Says, line)

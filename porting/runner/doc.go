@@ -7,11 +7,16 @@
 //
 //	README.md      what and why, the task, questions
 //	hints.md       hints, one a section
+//	given/         files that come with the step, if any
 //	start/         the files that the reader changes, with the places marked
-//	solution/      the same files, done
+//	solution/      the same files, done; NAME.go.gone is one that the step removes
 //	step_test.go   what the step must pass; package minix
 //	bugs.txt       the classic mistakes of the step, as replacements in the solution
 //
-// The filesystem of step n is porting/minix with the files of solution/ of steps 1 to n laid over it, by the toolchain's -overlay:
-// nothing is copied, and a solution is its own difference. The reader's own files, in porting/mine, are laid over in their stead.
+// The filesystem of step n is porting/minix with the files of given/ and solution/ of steps 0 to n laid over it, by the toolchain's
+// -overlay: a solution is its own difference.
+//
+// The reader works in porting/mine, which is a whole package, with the tests of the steps so far: go test and editors work there as
+// anywhere. A check lays it over porting/minix in the same way, with the course's tests, so that a test changed by mistake counts
+// for nothing.
 package runner

@@ -6,49 +6,52 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// At gives the step that the reader is at: 0 before the first.
+// At gives the step that the reader is at: -1 before the first.
 func (c *Course) At() (int, error) {
 	b, err := os.ReadFile(filepath.Join(c.Mine, "step"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return -1, nil
 	}
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || n < 0 || n > len(c.Steps) {
-		return 0, fmt.Errorf("%s does not hold the number of a step: run port reset", filepath.Join(c.Mine, "step"))
+	if err != nil || n < 0 || n > c.Last() {
+		return 0, fmt.Errorf("%s does not hold the number of a step: run iomapfs port reset N", filepath.Join(c.Mine, "step"))
 	}
 	return n, nil
 }
 
-// Next takes the reader to the next step, whose start is laid over the reader's files where the step changes them: a file that he
-// changed himself is kept beside it as NAME.before-N. It gives the step and the files to work on.
-func (c *Course) Next() (*Step, []string, error) {
+// Next takes the reader to the next step: its files are laid over his. A file of his that differs from the course's solution is
+// kept beside it as NAME.before-N. It gives the step and the files that were kept.
+func (c *Course) Next() (s *Step, kept []string, err error) {
 	at, err := c.At()
 	if err != nil {
 		return nil, nil, err
 	}
-	if at == len(c.Steps) {
+	if at == c.Last() {
 		return nil, nil, fmt.Errorf("step %d was the last: the course is done", at)
 	}
 	return c.begin(at + 1)
 }
 
-// begin lays step n's start in the reader's folder.
-func (c *Course) begin(n int) (*Step, []string, error) {
-	s, err := c.Step(n)
-	if err != nil {
+// begin lays step n's start over the reader's files, which it makes when there are none: the whole filesystem, so that editors and
+// debuggers understand it, with the tests of the steps so far.
+func (c *Course) begin(n int) (s *Step, kept []string, err error) {
+	if s, err = c.Step(n); err != nil {
 		return nil, nil, err
 	}
+	fresh := !exists(c.Mine)
 	if err := os.MkdirAll(c.Mine, 0o755); err != nil {
 		return nil, nil, err
 	}
@@ -56,51 +59,74 @@ func (c *Course) begin(n int) (*Step, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	task := Files{}
-	if err := task.goFiles(filepath.Join(s.Dir, "start")); err != nil {
+	task, err := s.task()
+	if err != nil {
 		return nil, nil, err
 	}
-	// What earlier steps solved and the reader has no file of comes from their solutions.
-	for name, path := range before {
-		if _, err := os.Stat(filepath.Join(c.Mine, name)); err == nil || task[name] != "" {
-			continue
-		}
-		if err := copyFile(path, filepath.Join(c.Mine, name)); err != nil {
-			return nil, nil, err
+	if fresh {
+		for _, name := range before.Names() {
+			if err := copyFile(before[name], filepath.Join(c.Mine, name)); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	for _, name := range task.Names() {
 		dst := filepath.Join(c.Mine, name)
 		if own, err := os.ReadFile(dst); err == nil {
 			if given, err := os.ReadFile(before[name]); err != nil || !bytes.Equal(own, given) {
-				if err := os.Rename(dst, fmt.Sprintf("%s.before-%d", dst, n)); err != nil {
+				keep := fmt.Sprintf("%s.before-%d", dst, n)
+				if err := os.Rename(dst, keep); err != nil {
 					return nil, nil, err
 				}
+				kept = append(kept, keep)
 			}
 		}
 		if err := copyFile(task[name], dst); err != nil {
 			return nil, nil, err
 		}
 	}
-	return s, task.Names(), os.WriteFile(filepath.Join(c.Mine, "step"), []byte(strconv.Itoa(n)+"\n"), 0o644)
+	tests, err := c.tests(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	for name, path := range tests {
+		if err := copyFile(path, filepath.Join(c.Mine, name)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s, kept, os.WriteFile(filepath.Join(c.Mine, "step"), []byte(strconv.Itoa(n)+"\n"), 0o644)
 }
 
-// Reset puts the reader's files aside, in a folder whose name it gives, and begins step n again; 0 begins before the first.
+// Reset puts the reader's files aside, in a folder whose name it gives, and begins step n again.
 func (c *Course) Reset(n int) (kept string, err error) {
-	if n < 0 || n > len(c.Steps) {
-		return "", fmt.Errorf("there is no step %d: the course has steps 1 to %d", n, len(c.Steps))
+	if _, err := c.Step(n); err != nil {
+		return "", err
 	}
-	if _, err := os.Stat(c.Mine); err == nil {
-		kept = c.Mine + time.Now().Format("-20060102-150405")
+	if exists(c.Mine) {
+		// With an underscore, so that the toolchain does not take it for a package of the module.
+		base := filepath.Join(filepath.Dir(c.Mine), "_"+filepath.Base(c.Mine)+time.Now().Format("-20060102-150405"))
+		kept = base
+		for i := 2; exists(kept); i++ {
+			kept = fmt.Sprintf("%s-%d", base, i)
+		}
 		if err := os.Rename(c.Mine, kept); err != nil {
 			return "", err
 		}
 	}
-	if n == 0 {
-		return kept, nil
-	}
 	_, _, err = c.begin(n)
 	return kept, err
+}
+
+// NextHint gives the number of the hint of step n to show next, from 1, and notes that it was shown.
+func (c *Course) NextHint(n int) (int, error) {
+	path := filepath.Join(c.Mine, "hints")
+	step, k := -1, 0
+	if b, err := os.ReadFile(path); err == nil {
+		if _, err := fmt.Sscan(string(b), &step, &k); err != nil || step != n {
+			k = 0
+		}
+	}
+	return k + 1, os.WriteFile(path, fmt.Appendf(nil, "%d %d\n", n, k+1), 0o644)
 }
 
 // Solution shows what step n's solution changes in its start, as a unified diff.
@@ -114,18 +140,21 @@ func (c *Course) Solution(ctx context.Context, n int) (string, error) {
 		return "", err
 	}
 	done := Files{}
-	if err := done.goFiles(filepath.Join(s.Dir, "solution")); err != nil {
+	if err := done.add(filepath.Join(s.Dir, "solution")); err != nil {
 		return "", err
 	}
+	names := slices.Sorted(maps.Keys(done))
 	var out strings.Builder
-	for _, name := range done.Names() {
-		from := start[name]
+	for _, name := range names {
+		from, to := start[name], done[name]
 		if from == "" {
-			if from = filepath.Join(c.Root, "porting", "minix", name); !exists(from) {
-				from = os.DevNull
-			}
+			from = os.DevNull
 		}
-		cmd := exec.CommandContext(ctx, "diff", "-u", "--label", "start/"+name, "--label", "solution/"+name, from, done[name])
+		if to == "" {
+			fmt.Fprintf(&out, "remove %s\n", name)
+			continue
+		}
+		cmd := exec.CommandContext(ctx, "diff", "-u", "--label", "start/"+name, "--label", "solution/"+name, from, to)
 		b, err := cmd.Output()
 		var exit *exec.ExitError
 		if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {

@@ -24,7 +24,7 @@ type Step struct {
 type Course struct {
 	Root  string // of the repository
 	Mine  string // the reader's files
-	Steps []Step // from 1; Steps[i].N is i+1
+	Steps []Step // Steps[i].N is i
 }
 
 var stepName = regexp.MustCompile(`^(\d\d)-([a-z-]+)$`)
@@ -61,8 +61,8 @@ func Open(from string) (*Course, error) {
 		c.Steps = append(c.Steps, s)
 	}
 	for i, s := range c.Steps {
-		if s.N != i+1 {
-			return nil, fmt.Errorf("step %d is missing in %s", i+1, filepath.Dir(s.Dir))
+		if s.N != i {
+			return nil, fmt.Errorf("step %d is missing in %s", i, filepath.Dir(s.Dir))
 		}
 	}
 	return c, nil
@@ -82,19 +82,53 @@ func heading(path string) string {
 	return ""
 }
 
+// Last is the number of the last step.
+func (c *Course) Last() int { return len(c.Steps) - 1 }
+
 // Step gives step n.
 func (c *Course) Step(n int) (*Step, error) {
-	if n < 1 || n > len(c.Steps) {
-		return nil, fmt.Errorf("there is no step %d: the course has steps 1 to %d", n, len(c.Steps))
+	if n < 0 || n > c.Last() {
+		return nil, fmt.Errorf("there is no step %d: the course has steps 0 to %d", n, c.Last())
 	}
-	return &c.Steps[n-1], nil
+	return &c.Steps[n], nil
 }
 
-// Files is a set of files of the package minix: the name in the package → the file to take.
+// Text is the README of a step. Without answers, those that it folds away are left out.
+func (s *Step) Text(answers bool) (string, error) {
+	b, err := os.ReadFile(filepath.Join(s.Dir, "README.md"))
+	if err != nil {
+		return "", err
+	}
+	with := strings.NewReplacer("<details><summary>Answer</summary>", "**Answer.**", "</details>", "").Replace(string(b))
+	if answers {
+		return with, nil
+	}
+	return folded.ReplaceAllString(string(b), fmt.Sprintf("(The answer: iomapfs port show --answers %d)", s.N)), nil
+}
+
+var folded = regexp.MustCompile(`(?s)<details>.*?</details>`)
+
+// Hints are the hints of a step, the gentlest first.
+func (s *Step) Hints() ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(s.Dir, "hints.md"))
+	if err != nil {
+		return nil, err
+	}
+	var hints []string
+	for _, h := range strings.Split(string(b), "\n## ")[1:] {
+		hints = append(hints, strings.TrimSpace(h))
+	}
+	return hints, nil
+}
+
+// Files is a set of files of the package minix: the name in the package → the file to take, or "" for one that is not there.
 type Files map[string]string
 
-// goFiles adds the Go files of a folder. A folder that is not there adds nothing.
-func (f Files) goFiles(dir string) error {
+// gone marks a file that a step removes: dir.go.gone.
+const gone = ".gone"
+
+// add adds the Go files of a folder, but tests. A folder that is not there adds nothing.
+func (f Files) add(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -103,44 +137,79 @@ func (f Files) goFiles(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".go") {
-			f[e.Name()] = filepath.Join(dir, e.Name())
+		name := e.Name()
+		switch {
+		case strings.HasSuffix(name, ".go"+gone):
+			f[strings.TrimSuffix(name, gone)] = ""
+		case strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
+			f[name] = filepath.Join(dir, name)
 		}
 	}
 	return nil
 }
 
-// Solved gives the files of the solutions of steps 1 to n.
+// patient is the folder of the filesystem as it is before the course.
+func (c *Course) patient() string { return filepath.Join(c.Root, "porting", "minix") }
+
+// Solved gives the filesystem with steps 0 to n solved; n is -1 for the patient.
 func (c *Course) Solved(n int) (Files, error) {
 	f := Files{}
-	for _, s := range c.Steps[:n] {
-		if err := f.goFiles(filepath.Join(s.Dir, "solution")); err != nil {
+	if err := f.add(c.patient()); err != nil {
+		return nil, err
+	}
+	for _, s := range c.Steps[:n+1] {
+		if err := errors.Join(f.add(filepath.Join(s.Dir, "given")), f.add(filepath.Join(s.Dir, "solution"))); err != nil {
 			return nil, err
 		}
 	}
 	return f, nil
 }
 
-// Start gives the files as the reader finds them at step n: the solutions before it, and the marked places of the step.
+// Start gives the filesystem as the reader finds it at step n: the steps before it solved, what the step gives, and its marked places.
 func (c *Course) Start(n int) (Files, error) {
 	f, err := c.Solved(n - 1)
 	if err != nil {
 		return nil, err
 	}
-	return f, f.goFiles(filepath.Join(c.Steps[n-1].Dir, "start"))
+	task, err := c.Steps[n].task()
+	for name, path := range task {
+		f[name] = path
+	}
+	return f, err
 }
 
-// Own gives the reader's files.
+// task gives the files that a step lays over the reader's.
+func (s *Step) task() (Files, error) {
+	f := Files{}
+	return f, errors.Join(f.add(filepath.Join(s.Dir, "given")), f.add(filepath.Join(s.Dir, "start")))
+}
+
+// Yours lists the files that the reader changes in the step.
+func (s *Step) Yours() ([]string, error) {
+	f := Files{}
+	err := f.add(filepath.Join(s.Dir, "start"))
+	return f.Names(), err
+}
+
+// Own gives the reader's filesystem. What he removed is not there.
 func (c *Course) Own() (Files, error) {
 	f := Files{}
-	return f, f.goFiles(c.Mine)
+	if err := f.add(c.patient()); err != nil {
+		return nil, err
+	}
+	for name := range f {
+		f[name] = ""
+	}
+	return f, f.add(c.Mine)
 }
 
-// Names lists the files, sorted.
+// Names lists the files that are there, sorted.
 func (f Files) Names() []string {
 	var names []string
-	for n := range f {
-		names = append(names, n)
+	for n, path := range f {
+		if path != "" {
+			names = append(names, n)
+		}
 	}
 	sort.Strings(names)
 	return names

@@ -7,9 +7,6 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/trace"
 )
 
-// holey is the blocks of a file with holes: direct zones, the first indirect zone, the second level.
-var holey = blocks([2]int64{0, 3}, [2]int64{5, 9}, [2]int64{100, 120}, [2]int64{400, 401})
-
 // Every block is where the extents say.
 func TestStep01Extents(t *testing.T) {
 	r := newRig(t, "iomap=fiemap")
