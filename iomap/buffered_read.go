@@ -3,23 +3,38 @@ package iomap
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
-// ReadOps (struct iomap_read_ops) lets a filesystem read ranges of folios in its own way, so that it can transform them: decrypt,
-// decompress, verify. The nil table reads from the mapping's device.
+// ReadOps (struct iomap_read_ops) lets a filesystem read ranges of folios in its own way, or see what was read before anybody else does, so
+// that it can transform them: decrypt, decompress, verify. The nil table reads from the mapping's device.
+//
+//	library puts reads together ──► SubmitRead ──► device ──► r.End: transform ──► r.Finish        (block filesystems)
+//	library names ranges ──► ReadFolioRange … ──► Submit ──► whatever ──► FinishRead for each       (all others)
 type ReadOps struct {
+	// SubmitRead sends off r, one read of the device, by r.Submit, after setting r.End to what is to be done with the data; also for
+	// what is read before a write to a part of it. What it cannot send off it ends by r.Finish. Nil: r.Submit.
+	SubmitRead func(r *ReadIO)
+
 	// ReadFolioRange begins to read bytes [off, off+n) of the folio, whole blocks, from the mapping in use. The folio is locked, and
 	// stays so until FinishRead was called for all that was begun: by anybody, at any time, also before this returns. An
-	// error means that nothing was begun.
-	ReadFolioRange func(ctx context.Context, it *Iter, fo *pagecache.Folio, off, n int) error
-	// ReadRange reads bytes [off, off+n) of the locked folio and waits, before a write to a part of them. Nil: from the device.
+	// error means that nothing was begun. Nil: from the device.
+	ReadFolioRange func(ctx context.Context, rc *ReadContext, it *Iter, fo *pagecache.Folio, off, n int) error
+	// ReadRange reads bytes [off, off+n) of the locked folio and waits, before a write to a part of them. Goes with ReadFolioRange.
 	ReadRange func(ctx context.Context, it *Iter, fo *pagecache.Folio, off, n int) error
-	// Submit sends off what ReadFolioRange collected. Nil: nothing is collected.
-	Submit func()
+	// Submit sends off what ReadFolioRange collected in rc. Nil: nothing is collected.
+	Submit func(rc *ReadContext)
+}
+
+// ReadContext (struct iomap_read_folio_ctx) is one call of ReadFolio or Readahead, in which ReadFolioRange may collect.
+type ReadContext struct {
+	Inode   *vfs.Inode
+	Wait    bool // somebody waits for it
+	Private any  // of ReadOps
 }
 
 // FinishRead (iomap_finish_folio_read) says that the read of bytes [off, off+n) of a folio is over. The last one unlocks the folio,
@@ -45,12 +60,25 @@ func FinishRead(fo *pagecache.Folio, off, n int, err error) {
 
 // reader is a read of one or several folios under way.
 type reader struct {
+	ReadContext
 	ro     *ReadOps
 	fo     *pagecache.Folio // being filled; nil between folios
 	begun  int              // bytes of fo handed out to be read
 	shared bool             // fo's state counts its reads: the completion of the last one unlocks it
-	bio    *readBio         // being built
-	wait   bool             // somebody waits for all of it
+	io     *ReadIO          // being built
+}
+
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+func newReader(ip *vfs.Inode, ro *ReadOps, wait bool) *reader {
+	r := readers.Get().(*reader)
+	r.Inode, r.ro, r.Wait = ip, ro, wait
+	return r
+}
+
+func (r *reader) free() {
+	*r = reader{}
+	readers.Put(r)
 }
 
 // ReadFolio (iomap_read_folio) fills a locked folio, and unlocks it when that is done, maybe later. The folio is uptodate then, or a
@@ -60,7 +88,8 @@ type reader struct {
 // Source: Documentation/filesystems/iomap/operations.rst, "Buffered Readahead and Reads".
 func ReadFolio(ctx context.Context, fo *pagecache.Folio, ops *Ops, ro *ReadOps) error {
 	ip := vfs.InodeOf(fo.AddressSpace())
-	r := reader{ro: ro, wait: true}
+	r := newReader(ip, ro, true)
+	defer r.free()
 	it := NewIter(ip, fo.Pos(), int64(fo.Len()), 0, ops)
 	defer it.Close(ctx)
 	r.start(fo)
@@ -69,7 +98,7 @@ func ReadFolio(ctx context.Context, fo *pagecache.Folio, ops *Ops, ro *ReadOps) 
 	}
 	err := it.Err()
 	r.finish()
-	r.submit(ip, r.wait)
+	r.submit(true)
 	return err
 }
 
@@ -77,7 +106,8 @@ func ReadFolio(ctx context.Context, fo *pagecache.Folio, ops *Ops, ro *ReadOps) 
 // ReadFolio. For pagecache.Operations.
 func Readahead(ctx context.Context, rac *pagecache.ReadaheadControl, ops *Ops, ro *ReadOps) {
 	ip := vfs.InodeOf(rac.AS())
-	r := reader{ro: ro, wait: rac.Wanted()}
+	r := newReader(ip, ro, rac.Wanted())
+	defer r.free()
 	it := NewIter(ip, rac.Pos(), rac.Len(), 0, ops)
 	defer it.Close(ctx)
 	for it.Next(ctx) {
@@ -86,7 +116,7 @@ func Readahead(ctx context.Context, rac *pagecache.ReadaheadControl, ops *Ops, r
 	if r.fo != nil {
 		r.finish()
 	}
-	r.submit(ip, r.wait)
+	r.submit(true)
 }
 
 // start takes a locked folio on.
@@ -173,8 +203,8 @@ func (r *reader) read(ctx context.Context, it *Iter, src *Mapping, off, n int) e
 		st.mu.Unlock()
 		r.shared = true
 	}
-	if r.ro != nil {
-		if err := r.ro.ReadFolioRange(ctx, it, fo, off, n); err != nil {
+	if r.ro != nil && r.ro.ReadFolioRange != nil {
+		if err := r.ro.ReadFolioRange(ctx, &r.ReadContext, it, fo, off, n); err != nil {
 			return err
 		}
 		r.begun += n
@@ -184,31 +214,29 @@ func (r *reader) read(ctx context.Context, it *Iter, src *Mapping, off, n int) e
 	for n > 0 {
 		addr := src.AddrOf(fo.Pos() + int64(off))
 		k := 0
-		if r.bio != nil {
-			k = r.bio.room(src.Dev, addr, n)
+		if r.io != nil {
+			k = r.io.room(src.Dev, addr, n)
 		}
 		if k == 0 {
-			r.submit(it.Inode, false)
-			r.bio = newReadBio(src.Dev, addr)
-			k = r.bio.room(src.Dev, addr, n)
+			r.submit(false)
+			r.io = newReadIO(it.Inode, src.Dev, addr)
+			k = r.io.room(src.Dev, addr, n)
 		}
-		r.bio.add(fo, off, k)
+		r.io.add(fo, off, k)
 		off, n = off+k, n-k
 	}
 	return nil
 }
 
-// submit sends off what was collected; wait says that this is the last of it and somebody waits.
-func (r *reader) submit(ip *vfs.Inode, wait bool) {
-	if r.ro != nil {
-		if r.ro.Submit != nil {
-			r.ro.Submit()
-		}
-		return
+// submit sends off what was collected; last says that nothing comes behind it.
+func (r *reader) submit(last bool) {
+	if last && r.ro != nil && r.ro.Submit != nil {
+		r.ro.Submit(&r.ReadContext)
 	}
-	if b := r.bio; b != nil {
-		r.bio = nil
-		b.submit(ip, wait)
+	if io := r.io; io != nil {
+		r.io = nil
+		io.wait = last && r.Wait
+		io.send(r.ro)
 	}
 }
 

@@ -39,7 +39,9 @@ type DirectOps struct {
 	// invalidated again: size bytes from k.Pos on were transferred, err is the first error, or nil. It converts, puts in, and
 	// then moves the end of the file. What it gives replaces err. It may wait.
 	EndIO func(ctx context.Context, k *vfs.Kiocb, size int64, err error, r DirectResult) error
-	// SubmitIO (submit_io) sends bio off instead of the device: pos is the file byte of its data.
+	// SubmitIO (submit_io) sends bio off instead of the device: pos is the file byte where it begins, the zeros before the data included.
+	// It may replace Vecs, or Done by a function that transforms what was read and then calls the one that was there, with the
+	// Private that was there.
 	SubmitIO func(it *Iter, bio *block.Bio, pos int64)
 }
 
@@ -273,7 +275,7 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 			b.bio.Off -= off
 			b.add(zeros[:off])
 			if most > 0 && off+int64(k) > most {
-				d.submit(it, b, pos-off)
+				d.submit(it, b)
 				b = newDirectBio(d, m.Dev, m.AddrOf(pos))
 			}
 		}
@@ -282,12 +284,12 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 		// Past the end of the file the rest of the block is zeroed whatever it was: a mapping shows it, a longer file would.
 		if off := pos & (bs - 1); len(p) == 0 && off > 0 && (zeroing || d.write && pos >= ip.Size()) {
 			if most > 0 && b.bytes()+bs-off > most {
-				d.submit(it, b, pos-int64(k))
-				b, k = newDirectBio(d, m.Dev, m.AddrOf(pos)), 0
+				d.submit(it, b)
+				b = newDirectBio(d, m.Dev, m.AddrOf(pos))
 			}
 			b.add(zeros[:bs-off])
 		}
-		d.submit(it, b, pos-int64(k))
+		d.submit(it, b)
 		if d.failed() {
 			break // what was sent off counts, for EndIO and End
 		}
@@ -310,7 +312,7 @@ func (d *direct) classify(m *Mapping, lim *block.Limits) {
 }
 
 // submit sends off the bio held back, and holds b back.
-func (d *direct) submit(it *Iter, b *directBio, pos int64) {
+func (d *direct) submit(it *Iter, b *directBio) {
 	b.bio.Op = block.OpRead
 	if d.write {
 		b.bio.Op = block.OpWrite
@@ -324,7 +326,7 @@ func (d *direct) submit(it *Iter, b *directBio, pos int64) {
 		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: it.Inode.Ino(), Pos: b.bio.Off, Len: b.bio.Bytes()})
 	}
 	if d.do != nil && d.do.SubmitIO != nil {
-		d.do.SubmitIO(it, &b.bio, pos)
+		d.do.SubmitIO(it, &b.bio, it.Map.Offset+b.bio.Off-int64(it.Map.Addr))
 		return
 	}
 	if last := d.last; last != nil {

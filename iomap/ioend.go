@@ -29,10 +29,11 @@ type Ioend struct {
 	Private any
 
 	segments
-	bio    block.Bio
-	dev    block.Device
-	max    int64
-	merged []*Ioend // those that continue it, put together at completion
+	bio     block.Bio
+	dev     block.Device
+	max     int64
+	instead [1][]byte // what is written in place of vecs, if anything
+	merged  []*Ioend  // those that continue it, put together at completion
 }
 
 var ioends = sync.Pool{New: func() any {
@@ -68,9 +69,19 @@ func (io *Ioend) room(m *Mapping, pos int64, n int) int {
 	return n
 }
 
+// Each calls f for each part, with the file byte where it begins. data is the folio's memory, which readers see: a filesystem that
+// transforms what it writes does so in a copy (Replace).
+func (io *Ioend) Each(f func(pos int64, data []byte)) { io.each(f) }
+
+// Replace makes the write store p, of the same length, in place of what the folios hold. It stays the caller's, and is not changed until End.
+func (io *Ioend) Replace(p []byte) { io.instead = [1][]byte{p} }
+
 // Submit sends the write off. An Addr that was not known must be set.
 func (io *Ioend) Submit() {
 	io.bio.Op, io.bio.Off, io.bio.Vecs, io.bio.Err, io.bio.Done = block.OpWrite, int64(io.Addr), io.vecs, nil, ioendDone
+	if io.instead[0] != nil {
+		io.bio.Vecs = io.instead[:]
+	}
 	if t := io.Inode.SB().Trace; t != nil {
 		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: io.Inode.Ino(), Pos: io.bio.Off, Len: io.len})
 	}

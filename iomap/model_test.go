@@ -36,7 +36,7 @@ func write(f *iomaptest.File, p []byte, pos int64, direct bool) (int, error) {
 	defer f.Rw.Unlock()
 	if size := f.Size(); pos > size {
 		f.Pages.InvalidateLock.Lock()
-		_, err := iomap.ZeroRange(ctx, f.Inode, size, pos-size, f.Zero, nil)
+		_, err := iomap.ZeroRange(ctx, f.Inode, size, pos-size, f.Zero, f.ReadOps)
 		f.Pages.InvalidateLock.Unlock()
 		if err != nil {
 			return 0, err
@@ -53,7 +53,7 @@ func write(f *iomaptest.File, p []byte, pos int64, direct bool) (int, error) {
 			return done, nil
 		}
 	}
-	n, err := iomap.BufferedWrite(ctx, &k, p[done:], f.Write, nil, nil)
+	n, err := iomap.BufferedWrite(ctx, &k, p[done:], f.Write, f.ReadOps, nil)
 	if done+n > 0 {
 		err = nil
 	}
@@ -68,7 +68,11 @@ func read(f *iomaptest.File, p []byte, pos int64, direct bool) (int, error) {
 	f.Rw.RLock()
 	defer f.Rw.RUnlock()
 	k := vfs.Kiocb{Inode: f.Inode, Pos: pos}
-	return iomap.Direct(ctx, &k, p, false, f.Read, nil, 0, nil, 0)
+	var do *iomap.DirectOps
+	if f.DirectOps.SubmitIO != nil {
+		do = &iomap.DirectOps{SubmitIO: f.DirectOps.SubmitIO}
+	}
+	return iomap.Direct(ctx, &k, p, false, f.Read, do, 0, nil, 0)
 }
 
 // locked runs f with the file as truncation wants it.
@@ -94,9 +98,12 @@ func TestModel(t *testing.T) {
 		{BlockBits: 12, StaleOdds: 2},
 		{BlockBits: 12, Cache: 2 << 20},
 		{BlockBits: 10, MaxOrder: 2, Cache: 1 << 20},
+		{BlockBits: 10, Cipher: iomaptest.ByRead},
+		{BlockBits: 12, Cipher: iomaptest.ByRanges},
+		{BlockBits: 9, StaleOdds: 3, Cipher: iomaptest.ByRanges},
 	} {
 		c.Size = 1 << 30
-		name := fmt.Sprintf("bits %d order %d nolarge %v stale %d cache %d", c.BlockBits, c.MaxOrder, c.NoLarge, c.StaleOdds, c.Cache>>20)
+		name := fmt.Sprintf("bits %d order %d nolarge %v stale %d cache %d cipher %d", c.BlockBits, c.MaxOrder, c.NoLarge, c.StaleOdds, c.Cache>>20, c.Cipher)
 		t.Run(name, func(t *testing.T) {
 			c.Size = 64 << 20
 			c.Seed = seed(t)
@@ -142,13 +149,13 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 			what = "truncate"
 			locked(f, func() {
 				if pos > f.Size() {
-					_, err := iomap.ZeroRange(ctx, f.Inode, f.Size(), pos-f.Size(), f.Zero, nil)
+					_, err := iomap.ZeroRange(ctx, f.Inode, f.Size(), pos-f.Size(), f.Zero, f.ReadOps)
 					require.NoError(t, err)
 					old := f.Size()
 					f.SetSize(pos)
 					f.Pages.Extended(old, pos)
 				} else {
-					_, err := iomap.TruncatePage(ctx, f.Inode, pos, f.Zero, nil)
+					_, err := iomap.TruncatePage(ctx, f.Inode, pos, f.Zero, f.ReadOps)
 					require.NoError(t, err)
 					f.Cut(pos)
 				}
@@ -160,7 +167,7 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 			locked(f, func() {
 				end := min(pos+n, f.Size())
 				if pos < end {
-					_, err := iomap.ZeroRange(ctx, f.Inode, pos, end-pos, f.Zero, nil)
+					_, err := iomap.ZeroRange(ctx, f.Inode, pos, end-pos, f.Zero, f.ReadOps)
 					require.NoError(t, err)
 					f.Punch(pos, end)
 					clear(want[pos:end])
@@ -171,7 +178,7 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 			locked(f, func() {
 				end := min(pos+n, f.Size())
 				if pos < end {
-					_, err := iomap.ZeroRange(ctx, f.Inode, pos, end-pos, f.Zero, nil)
+					_, err := iomap.ZeroRange(ctx, f.Inode, pos, end-pos, f.Zero, f.ReadOps)
 					require.NoError(t, err)
 					clear(want[pos:end])
 				}
@@ -188,7 +195,7 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 			})
 		case 5:
 			what = "unshare"
-			locked(f, func() { require.NoError(t, iomap.Unshare(ctx, f.Inode, pos, n, f.Write, nil)) })
+			locked(f, func() { require.NoError(t, iomap.Unshare(ctx, f.Inode, pos, n, f.Write, f.ReadOps)) })
 		case 6:
 			what = "fsync"
 			require.NoError(t, f.Pages.WriteAndWait(ctx, 0, 1<<40))

@@ -137,7 +137,7 @@ func readBlocks(ctx context.Context, it *Iter, ro *ReadOps, fo *pagecache.Folio,
 	if ro != nil && ro.ReadRange != nil {
 		return ro.ReadRange(ctx, it, fo, off, n)
 	}
-	if err := readSync(it.Inode, src.Dev, src.AddrOf(fo.Pos()+int64(off)), fo.Data()[off:off+n]); err != nil {
+	if err := readSync(it.Inode, ro, src.Dev, src.AddrOf(fo.Pos()+int64(off)), fo, off, n); err != nil {
 		return fmt.Errorf("inode %d: read of %d bytes at %d before a write: %w", it.Inode.Ino(), n, fo.Pos()+int64(off), err)
 	}
 	return nil

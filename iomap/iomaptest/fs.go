@@ -36,6 +36,7 @@ type Options struct {
 	Seed      uint64       // of random answers; 0: answers are whole
 	StaleOdds int          // one in so many checks finds the mapping stale; 0 never
 	Device    block.Device // nil: memory
+	Cipher    Cipher       // how files are kept on the device
 	Trace     trace.Sink
 }
 
@@ -161,6 +162,7 @@ type File struct {
 	DaxRead, DaxWrite                *iomap.Ops // DaxWrite for writes, zeroing, unsharing and faults
 	Writeback                        *iomap.WritebackOps
 	DirectOps                        *iomap.DirectOps
+	ReadOps                          *iomap.ReadOps // of buffered reads and partial writes; nil without a cipher
 
 	// Dax is what is kept of the file when it is reached as memory.
 	Dax iomap.DaxSpace
@@ -217,7 +219,7 @@ func (fs *FS) File(t testing.TB, spec string, size int64) *File {
 				b.t = iomap.Delalloc
 			case "mapped", "shared":
 				b.t, b.shared = iomap.Mapped, words[0] == "shared"
-				require.NoError(t, block.WriteAt(fs.Dev, make([]byte, bs), int64(b.addr), 0))
+				f.put(t, b.addr, int64(len(f.blocks))*bs, make([]byte, bs))
 			case "unwritten":
 				b.t = iomap.Unwritten
 			default:
@@ -233,8 +235,12 @@ func (fs *FS) File(t testing.TB, spec string, size int64) *File {
 		return file.Inode.Pages.WriteAndWait(ctx, start, end)
 	}}
 	ip.Pages.SetOps(&pagecache.Operations{
-		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return iomap.ReadFolio(ctx, fo, f.Read, nil) },
-		Readahead: func(ctx context.Context, rac *pagecache.ReadaheadControl) { iomap.Readahead(ctx, rac, f.Read, nil) },
+		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error {
+			return iomap.ReadFolio(ctx, fo, f.Read, f.ReadOps)
+		},
+		Readahead: func(ctx context.Context, rac *pagecache.ReadaheadControl) {
+			iomap.Readahead(ctx, rac, f.Read, f.ReadOps)
+		},
 		WritePages: func(ctx context.Context, as *pagecache.AddressSpace, wbc *pagecache.WritebackControl) error {
 			return iomap.WritePages(ctx, as, wbc, f.Writeback)
 		},
@@ -306,7 +312,11 @@ func (f *File) Medium(t testing.TB) []byte {
 	}
 	for i := 0; i*bs < len(out) && i < len(f.blocks); i++ {
 		if b := &f.blocks[i]; b.t == iomap.Mapped {
-			require.NoError(t, block.ReadAt(f.FS.Dev, out[i*bs:(i+1)*bs], int64(b.addr)))
+			part := out[i*bs : (i+1)*bs]
+			require.NoError(t, block.ReadAt(f.FS.Dev, part, int64(b.addr)))
+			if f.FS.o.Cipher != Plain {
+				crypt(part, part, int64(i*bs))
+			}
 		}
 	}
 	return out[:f.Size()]
@@ -317,7 +327,18 @@ func (f *File) Store(t testing.TB, i int, p []byte) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	require.NoError(t, block.WriteAt(f.FS.Dev, p, int64(f.blocks[i].addr), 0))
+	f.put(t, f.blocks[i].addr, int64(i)<<f.FS.o.BlockBits, p)
+}
+
+// put stores bytes of the file at pos at a byte of the device.
+func (f *File) put(t testing.TB, addr uint64, pos int64, p []byte) {
+	t.Helper()
+	if f.FS.o.Cipher != Plain {
+		out := make([]byte, len(p))
+		crypt(out, p, pos)
+		p = out
+	}
+	require.NoError(t, block.WriteAt(f.FS.Dev, p, int64(addr), 0))
 }
 
 // Types lists what is behind each block.

@@ -19,6 +19,9 @@ func (f *File) tables() {
 	f.DaxRead, f.DaxWrite = f.ops(f.daxRead, nil), f.ops(f.daxBegin, f.daxEnd)
 	f.Writeback = &iomap.WritebackOps{MapBlocks: f.mapBlocks, Submit: f.submit}
 	f.DirectOps = &iomap.DirectOps{EndIO: f.directEnd}
+	if f.FS.o.Cipher != Plain {
+		f.ReadOps, f.DirectOps.SubmitIO = f.cipherOps(), f.cryptDirect
+	}
 }
 
 type beginFunc func(pos, length int64, flags iomap.OpFlags, m, src *iomap.Mapping) error
@@ -73,6 +76,10 @@ func (f *File) run(i, n int64) (blockMap, int64) {
 	}
 	b, k := get(i), int64(1)
 	for ; k < n; k++ {
+		if i+k >= int64(len(f.blocks)) && b.t == iomap.Hole {
+			k = n
+			break
+		}
 		c := get(i + k)
 		if c.t != b.t || c.shared != b.shared || c.hasCow != b.hasCow || b.t != iomap.Hole && b.t != iomap.Delalloc && c.addr != b.addr+uint64(k)*bs ||
 			b.hasCow && c.cow != b.cow+uint64(k)*bs {
@@ -323,6 +330,9 @@ func (f *File) mapBlocks(_ context.Context, wc *iomap.WritebackContext, pos, len
 func (f *File) submit(_ *iomap.WritebackContext, io *iomap.Ioend) error {
 	if io.Type == iomap.Unwritten || io.Flags&iomap.FlagShared != 0 {
 		io.End = f.queue.Add
+	}
+	if f.FS.o.Cipher != Plain {
+		encrypt(io)
 	}
 	io.Submit()
 	return nil
