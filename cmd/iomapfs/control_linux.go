@@ -169,7 +169,7 @@ func newTraceLog(log *slog.Logger) trace.Sink {
 	t := &traceLog{make(chan trace.Event, 1<<14)}
 	go func() {
 		for e := range t.c {
-			log.Debug("trace", "kind", traceNames[e.Kind], "ino", e.Ino, "pos", e.Pos, "len", e.Len, "addr", e.Addr, "got", e.Got, "flags", e.Flags, "err", e.Err)
+			log.Debug("trace", "kind", e.Kind.String(), "ino", e.Ino, "pos", e.Pos, "len", e.Len, "addr", e.Addr, "got", e.Got, "flags", e.Flags, "err", e.Err)
 		}
 	}()
 	return t
@@ -183,11 +183,6 @@ func (t *traceLog) Emit(e trace.Event) {
 	case t.c <- e:
 	default:
 	}
-}
-
-var traceNames = map[trace.Kind]string{
-	trace.GetBlock: "get_block", trace.Begin: "begin", trace.End: "end", trace.BioSubmit: "bio",
-	trace.BioDone: "bio-done", trace.FolioState: "folio", trace.Commit: "commit",
 }
 
 // dialMount connects to the server of the mount at a path.

@@ -1,256 +1,194 @@
 package compare
 
 import (
-	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"math"
 
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
-// Op is one operation that is compared.
+// Op is one operation, or one workload, that is compared.
 type Op struct {
 	Name, What string
-	prepare    func(e *env) error // not measured
+	prepare    func(e *env) error // not measured; nil: nothing to prepare
 	run        func(e *env) error // measured
-	verify     func(e *env) error // not measured; adds to e.sum what must be equal on both paths
+	after      func(e *env) error // not measured; nil: nothing to undo
 }
 
-// env is one mount on which an operation runs.
-type env struct {
-	ctx  context.Context
-	sb   *vfs.SuperBlock
-	size int64 // bytes of the files worked on
-	f    *vfs.File
-	buf  []byte
-	rnd  uint64
-	sum  hash.Hash
-	n    int64 // bytes or answers, for the report
+// many is how often a small operation is repeated.
+const many = 1000
+
+// Ops are the operations, in the order of the kernel's porting guide.
+var Ops = []Op{
+	{"fiemap", "the extents of a file of many pieces", (*env).torn, (*env).fiemap, nil},
+	{"seek", "each piece and hole of such a file, by SEEK_DATA and SEEK_HOLE", (*env).torn, (*env).seek, nil},
+	{"bmap", "every block of such a file", (*env).torn, (*env).bmap, nil},
+	{"swap", "the pages of a swap file", (*env).fill, (*env).swap, func(e *env) error { e.f.Inode.SwapDeactivate(); return nil }},
+	{"dio-read", "64 KiB at random places, O_DIRECT", (*env).fill, func(e *env) error { return e.pieces(many, 64<<10, false, true) }, nil},
+	{"dio-write", "64 KiB over what exists, O_DIRECT", (*env).fill, func(e *env) error { return e.pieces(many, 64<<10, true, true) }, nil},
+	{"dio-append", "a new file in pieces of 64 KiB, O_DIRECT", (*env).create, (*env).directNew, nil},
+	{"read", "a file in pieces of 1 MiB, cold", (*env).fill, (*env).read, nil},
+	{"read-cached", "the same from the cache", (*env).filled, (*env).read, nil},
+	{"read-small", "the same in pieces of 512 bytes", (*env).filled, func(e *env) error { return e.readIn(e.f, 512) }, nil},
+	{"rand-read", "4 KiB at random places, cold", (*env).fill, func(e *env) error { return e.pieces(many, 4096, false, false) }, nil},
+	{"readahead", "a torn file read ahead and in order, cold", (*env).torn, func(e *env) error {
+		e.f.Inode.Pages.Readahead(e.ctx, 0, e.size)
+		return e.heard(e.f)
+	}, nil},
+	{"write", "a new file in pieces of 1 MiB, into the cache", (*env).create, (*env).write, nil},
+	{"write-small", "a new file in pieces of 512 bytes, into the cache", (*env).create, func(e *env) error { return e.writeIn(e.f, 512) }, nil},
+	{"overwrite", "a cached file again in pieces of 1 MiB", (*env).filled, (*env).write, nil},
+	{"rand-write", "4 KiB at random places, and fsync", (*env).fill, func(e *env) error {
+		return errors.Join(e.pieces(many, 4096, true, false), e.f.Fsync(e.ctx, false))
+	}, nil},
+	{"writeback", "a new file from the cache to the device", (*env).dirtied, func(e *env) error {
+		e.n = e.size
+		return e.f.Inode.Pages.WriteAndWait(e.ctx, 0, math.MaxInt64)
+	}, nil},
+	{"zero", "ranges zeroed at random places", (*env).fill, func(e *env) error { return e.falloc(vfs.FallocZeroRange) }, nil},
+	{"punch", "holes punched at random places", (*env).fill, func(e *env) error { return e.falloc(vfs.FallocPunchHole | vfs.FallocKeepSize) }, nil},
+	{"truncate", "a file cut and extended, with a little written at its end each time", (*env).filled, (*env).truncate, nil},
+	{"dir", "names looked up in a directory of 2000", (*env).names, (*env).lookups, nil},
+	{"dir-change", "names made, moved, linked and removed", nil, (*env).changes, nil},
 }
 
-// next is a small generator: the same numbers on both paths.
-func (e *env) next(n int64) int64 {
-	e.rnd = e.rnd*6364136223846793005 + 1442695040888963407
-	return int64(e.rnd>>33) % n
-}
-
-// create makes the file that the operation works on.
-func (e *env) create(name string) error {
-	ip, err := e.sb.Root.Create(e.ctx, vfs.Root, name, 0o644)
-	if err != nil {
-		return err
-	}
-	defer ip.Put()
-	e.f, err = ip.Open(e.ctx, vfs.ORdwr)
-	return err
-}
-
-// fill writes the file in one go and drops it from the cache.
-func (e *env) fill() error {
-	if err := e.create("compare-data"); err != nil {
-		return err
-	}
-	if err := e.write(); err != nil {
-		return err
-	}
-	return e.cold()
-}
-
-// cold writes the file back and drops its cache.
-func (e *env) cold() error {
-	if err := e.f.Fsync(e.ctx, false); err != nil {
-		return err
-	}
-	e.f.Inode.Pages.DropClean(0, math.MaxInt64)
-	return nil
-}
-
-// torn makes a file of many extents and holes.
-func (e *env) torn() error {
-	if err := e.create("compare-torn"); err != nil {
-		return err
-	}
-	step := int64(e.f.Inode.BlockSize())
-	for pos := int64(0); pos < e.size; pos += step * (2 + e.next(6)) {
-		if _, err := e.f.WriteAt(e.ctx, e.buf[:step], pos); err != nil {
-			return err
+func (e *env) fiemap() error {
+	var end uint64
+	return e.f.Inode.Fiemap(e.ctx, &vfs.FiemapInfo{Len: math.MaxUint64, Max: math.MaxInt, Emit: func(x vfs.FiemapExtent) error {
+		if x.Logical != end || x.Logical == 0 {
+			e.n++ // pieces that follow each other in the file are one answer, however they are cut
 		}
-		e.buf[0]++
-	}
-	return e.cold()
+		end = x.Logical + x.Length
+		return nil
+	}})
 }
 
-func (e *env) write() error {
-	for pos := int64(0); pos < e.size; pos += int64(len(e.buf)) {
-		e.buf[0], e.buf[len(e.buf)-1] = byte(pos>>20), byte(pos>>21)
-		if _, err := e.f.WriteAt(e.ctx, e.buf, pos); err != nil {
-			return err
-		}
-	}
-	e.n = e.size
-	return nil
-}
-
-func (e *env) read() error {
-	for pos := int64(0); pos < e.size; pos += int64(len(e.buf)) {
-		if _, err := e.f.ReadAt(e.ctx, e.buf, pos); err != nil {
-			return err
-		}
-	}
-	e.n = e.size
-	return nil
-}
-
-// pieces moves 4 KiB pieces at random places, or larger ones directly.
-func (e *env) pieces(size int, write, direct bool) error {
-	for range 1000 {
-		pos := e.next(e.size/int64(size)) * int64(size)
-		k := e.f.Kiocb(pos)
-		k.Direct = direct
-		p := e.buf[:size]
-		var err error
-		if write {
-			p[0]++
-			_, err = k.Write(e.ctx, p)
-		} else {
-			_, err = k.Read(e.ctx, p)
+func (e *env) seek() error {
+	for pos := int64(0); ; {
+		data, err := e.f.Seek(e.ctx, pos, vfs.SeekData)
+		if errors.Is(err, errno.NXIO) {
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		e.n += int64(size)
+		if pos, err = e.f.Seek(e.ctx, data, vfs.SeekHole); err != nil {
+			return err
+		}
+		e.say(data, pos)
+		e.n++
+	}
+}
+
+func (e *env) bmap() error {
+	var mapped int64
+	for b := uint64(0); b < uint64(e.f.Inode.Size())>>e.sb.BlockBits; b++ {
+		at, err := e.f.Inode.Bmap(e.ctx, b)
+		if err != nil {
+			return err
+		}
+		if at != 0 {
+			mapped += int64(b)
+		}
+		e.n++
+	}
+	e.say(mapped)
+	return nil
+}
+
+func (e *env) swap() error {
+	err := e.f.Inode.SwapActivate(e.ctx, math.MaxUint64, func(x vfs.SwapExtent) error {
+		e.n += int64(x.Pages)
+		return nil
+	})
+	// How many are usable may differ: the legacy walk passes over pages at the borders of runs that iomap can use.
+	e.say(e.n > 0)
+	return err
+}
+
+func (e *env) directNew() error {
+	for pos := int64(0); pos < e.size; pos += 64 << 10 {
+		k := e.f.Kiocb(pos)
+		k.Direct = true
+		if _, err := k.Write(e.ctx, e.buf[:min(64<<10, e.size-pos)]); err != nil {
+			return err
+		}
+	}
+	e.n = e.size
+	return nil
+}
+
+func (e *env) falloc(mode uint32) error {
+	for range 200 {
+		pos := e.next(e.size - 1)
+		if err := e.f.Fallocate(e.ctx, mode, pos, min(1+e.next(100<<10), e.size-pos)); err != nil {
+			return err
+		}
+		e.n++
 	}
 	return nil
 }
 
-// contents adds the bytes of the file to what must be equal.
-func (e *env) contents() error {
-	if err := e.cold(); err != nil {
-		return err
-	}
-	size := e.f.Inode.Size()
-	for pos := int64(0); pos < size; {
-		n, err := e.f.ReadAt(e.ctx, e.buf, pos)
-		if err != nil && !errors.Is(err, io.EOF) {
+func (e *env) truncate() error {
+	for range 100 {
+		size := e.next(e.size)
+		if err := e.f.Inode.SetAttr(e.ctx, vfs.Root, &vfs.SetAttr{Valid: vfs.SetSize, Size: size, File: e.f}); err != nil {
 			return err
 		}
-		if n == 0 {
-			break
+		if _, err := e.f.WriteAt(e.ctx, e.buf[:1+e.next(20000)], max(0, size-e.next(5000))); err != nil {
+			return err
 		}
-		e.sum.Write(e.buf[:n])
-		pos += int64(n)
+		e.n++
 	}
 	return nil
 }
 
-// Ops are the operations, in the order of the kernel's porting guide.
-var Ops = []Op{
-	{"fiemap", "the extents of a file of many pieces", (*env).torn, func(e *env) error {
-		var end uint64
-		err := e.f.Inode.Fiemap(e.ctx, &vfs.FiemapInfo{Len: math.MaxUint64, Max: math.MaxInt, Emit: func(x vfs.FiemapExtent) error {
-			if x.Logical != end || x.Logical == 0 {
-				e.n++ // pieces that follow each other in the file are one answer, however they are cut
-			}
-			end = x.Logical + x.Length
-			fmt.Fprintln(e.sum, x.Logical+x.Length)
-			return nil
-		}})
-		return err
-	}, nil},
-	{"seek", "each piece and hole of such a file, by SEEK_DATA and SEEK_HOLE", (*env).torn, func(e *env) error {
-		for pos := int64(0); ; {
-			data, err := e.f.Seek(e.ctx, pos, vfs.SeekData)
-			if errors.Is(err, errno.NXIO) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if pos, err = e.f.Seek(e.ctx, data, vfs.SeekHole); err != nil {
-				return err
-			}
-			fmt.Fprintln(e.sum, data, pos)
-			e.n++
-		}
-	}, nil},
-	{"bmap", "every block of such a file", (*env).torn, func(e *env) error {
-		for b := uint64(0); b < uint64(e.f.Inode.Size())>>e.sb.BlockBits; b++ {
-			at, err := e.f.Inode.Bmap(e.ctx, b)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(e.sum, at != 0)
-			e.n++
-		}
-		return nil
-	}, nil},
-	{"swap", "the pages of a swap file", (*env).fill, func(e *env) error {
-		err := e.f.Inode.SwapActivate(e.ctx, math.MaxUint64, func(x vfs.SwapExtent) error {
-			e.n += int64(x.Pages)
-			return nil
-		})
-		// How many are usable may differ: the legacy walk passes over pages at the borders of runs that iomap can use.
-		fmt.Fprintln(e.sum, e.n > 0)
-		return err
-	}, func(e *env) error { e.f.Inode.SwapDeactivate(); return nil }},
-	{"dio-read", "64 KiB at random places, O_DIRECT", (*env).fill, func(e *env) error { return e.pieces(64<<10, false, true) }, (*env).contents},
-	{"dio-write", "64 KiB over what exists, O_DIRECT", (*env).fill, func(e *env) error { return e.pieces(64<<10, true, true) }, (*env).contents},
-	{"read", "the file in 1 MiB pieces, cold", (*env).fill, (*env).read, (*env).contents},
-	{"read-cached", "the same from the cache", func(e *env) error {
-		if err := e.fill(); err != nil {
+// names fills the directory.
+func (e *env) names() error {
+	for i := range 2000 {
+		ip, err := e.dir.Create(e.ctx, vfs.Root, fmt.Sprint("name-", i), 0o644)
+		if err != nil {
 			return err
 		}
-		return e.read()
-	}, (*env).read, (*env).contents},
-	{"rand-read", "4 KiB at random places, cold", (*env).fill, func(e *env) error { return e.pieces(4096, false, false) }, (*env).contents},
-	{"write", "a new file in 1 MiB pieces, into the cache", func(e *env) error { return e.create("compare-data") }, (*env).write, (*env).contents},
-	{"rand-write", "4 KiB at random places, and fsync", (*env).fill, func(e *env) error {
-		if err := e.pieces(4096, true, false); err != nil {
-			return err
-		}
-		return e.f.Fsync(e.ctx, false)
-	}, (*env).contents},
-	{"writeback", "a new file in the cache to the device", func(e *env) error {
-		if err := e.create("compare-data"); err != nil {
-			return err
-		}
-		return e.write()
-	}, func(e *env) error { return e.f.Inode.Pages.WriteAndWait(e.ctx, 0, math.MaxInt64) }, (*env).contents},
-	{"zero", "holes punched at random places", (*env).fill, func(e *env) error {
-		for range 200 {
-			if err := e.f.Fallocate(e.ctx, vfs.FallocPunchHole|vfs.FallocKeepSize, e.next(e.size), 1+e.next(100<<10)); err != nil {
-				return err
-			}
-			e.n++
-		}
-		return nil
-	}, (*env).contents},
-	{"dir", "names looked up in a directory of 2000", func(e *env) error {
-		for i := range 2000 {
-			ip, err := e.sb.Root.Create(e.ctx, vfs.Root, fmt.Sprint("compare-", i), 0o644)
-			if err != nil {
-				return err
-			}
-			ip.Put()
-		}
-		return e.create("compare-data")
-	}, func(e *env) error {
-		for range 20000 {
-			ip, err := e.sb.Root.Lookup(e.ctx, fmt.Sprint("compare-", e.next(2000)))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(e.sum, ip.Size())
-			ip.Put()
-			e.n++
-		}
-		return nil
-	}, nil},
+		ip.Put()
+	}
+	return nil
 }
 
-func newSum() hash.Hash { return sha256.New() }
+func (e *env) lookups() error {
+	for range 20000 {
+		ip, err := e.dir.Lookup(e.ctx, fmt.Sprint("name-", e.next(2000)))
+		if err != nil {
+			return err
+		}
+		e.n += 1 + ip.Size()
+		ip.Put()
+	}
+	return nil
+}
+
+func (e *env) changes() error {
+	for i := range many {
+		name := fmt.Sprint("name-", i)
+		ip, err := e.dir.Create(e.ctx, vfs.Root, name, 0o644)
+		if err != nil {
+			return err
+		}
+		switch i % 4 {
+		case 0:
+			err = e.dir.RenameTo(e.ctx, name, e.dir, "moved-"+name, 0)
+		case 1:
+			err = e.dir.Link(e.ctx, "linked-"+name, ip)
+		case 2:
+			err = e.dir.Unlink(e.ctx, name)
+		}
+		ip.Put()
+		if err != nil {
+			return err
+		}
+		e.n++
+	}
+	return nil
+}

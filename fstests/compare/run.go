@@ -6,101 +6,30 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
-	"runtime"
-	"slices"
-	"sync/atomic"
 	"time"
 
-	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/all"
-	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/arena"
 	"github.com/iomapfs/iomapfs/vfs/block"
-	"github.com/iomapfs/iomapfs/vfs/block/mem"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
-	"github.com/iomapfs/iomapfs/vfs/trace"
 )
 
 // Options of a comparison.
 type Options struct {
-	Runs  int    // of each operation on each path: 5
-	Ops   []Op   // all of Ops
-	Size  int64  // bytes of the files worked on: 16 MiB
-	Type  string // of the filesystem; "" probes
-	Paths [2]vfs.Path
-	// Progress, when set, is told before each run.
+	Runs  int        // timed ones, of each operation on each path: 5
+	Ops   []Op       // operations and workloads: all of Ops
+	Size  int64      // bytes of the files worked on: 16 MiB
+	Type  string     // of the filesystem; "" probes
+	Paths []vfs.Path // the first is compared with the last: legacy and iomap
+	Trace int        // how many events of each path to give in Result.Calls: none
+	// Progress, when set, is told before each run. The first, 0, is the one that proves.
 	Progress func(op string, path vfs.Path, run int)
+	// Inspect, when set, sees each path's image after the run that proves.
+	Inspect func(op string, path vfs.Path, image block.Device) error
 }
 
-// Cost is what one run of an operation took.
-type Cost struct {
-	Time       time.Duration `json:"time_ns"`
-	CPU        time.Duration `json:"cpu_ns"` // of the process; 0 where the host does not tell
-	Allocs     int64         `json:"allocs"`
-	AllocBytes int64         `json:"alloc_bytes"`
-	GetBlock   int64         `json:"get_block"` // calls
-	Begin      int64         `json:"begin"`     // calls of begin and of writeback's map_blocks
-	Bios       int64         `json:"bios"`
-	BioBytes   int64         `json:"bio_bytes"`
-	StateBytes int64         `json:"state_bytes"` // beside cached data, when the operation was over
-	Pages      int64         `json:"pages"`       // cached then
-}
-
-// Side is one path's figures.
-type Side struct {
-	Path   string  `json:"path"`
-	Median Cost    `json:"median"`
-	Spread float64 `json:"spread"` // of the time: (longest − shortest) / median
-	Runs   []Cost  `json:"runs"`
-}
-
-// Result is one operation compared.
-type Result struct {
-	Op    string  `json:"op"`
-	What  string  `json:"what"`
-	Sides [2]Side `json:"sides"`
-	// Ratio is the first side's time by the second's: above 1 the second is faster. Clear says that it exceeds the spread.
-	Ratio float64 `json:"ratio"`
-	Clear bool    `json:"clear"`
-	Same  bool    `json:"same"` // bytes and answers
-}
-
-// counts is a trace.Sink, and what the device counts.
-type counts struct{ getBlock, begin, bios, bioBytes atomic.Int64 }
-
-func (c *counts) Emit(e trace.Event) {
-	switch e.Kind {
-	case trace.GetBlock:
-		c.getBlock.Add(1)
-	case trace.Begin, trace.MapBlocks:
-		c.begin.Add(1)
-	}
-}
-
-// counted is a device that counts what moves data.
-type counted struct {
-	*mem.Device
-	n *counts
-}
-
-func (d *counted) count(b *block.Bio) {
-	if (b.Op == block.OpRead || b.Op == block.OpWrite) && b.Flags&block.Meta == 0 {
-		d.n.bios.Add(1)
-		d.n.bioBytes.Add(b.Bytes())
-	}
-}
-
-// Submit is Device's.
-func (d *counted) Submit(b *block.Bio) { d.count(b); d.Device.Submit(b) }
-
-// SubmitWait is Waiter's.
-func (d *counted) SubmitWait(b *block.Bio) error { d.count(b); return d.Device.SubmitWait(b) }
-
-var _ block.Waiter = (*counted)(nil)
-
-// Run compares. image is only read. The error says what could not be run, or what came out differently.
-func Run(ctx context.Context, image block.Device, o Options) ([]Result, error) {
+func (o *Options) complete() {
 	if o.Runs <= 0 {
 		o.Runs = 5
 	}
@@ -110,168 +39,244 @@ func Run(ctx context.Context, image block.Device, o Options) ([]Result, error) {
 	if o.Size <= 0 {
 		o.Size = 16 << 20
 	}
-	if o.Paths == [2]vfs.Path{} {
-		o.Paths = [2]vfs.Path{vfs.Legacy, vfs.Iomap}
+	if len(o.Paths) == 0 {
+		o.Paths = []vfs.Path{vfs.Legacy, vfs.Iomap}
 	}
+}
+
+// Run compares. image is only read. The error says what could not be run, or what came out differently; the results are those of the
+// operations before, and what is known of the one that failed.
+func Run(ctx context.Context, image block.Device, o Options) ([]Result, error) {
+	o.complete()
 	kind, err := all.Which(image, o.Type)
 	if err != nil {
 		return nil, err
 	}
+	dev, err := newReplica(image)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dev.Device.Close() }() // memory
+	release, err := holdMemory(8 * o.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r := runner{ctx: ctx, kind: kind, dev: dev, o: o, a: make([]byte, 256<<10), b: make([]byte, 256<<10)}
 	var results []Result
-	for _, op := range o.Ops {
-		r := Result{Op: op.Name, What: op.What, Same: true}
-		var sums [2]string
-		for run := range o.Runs {
-			for i := range 2 {
-				side := (i + run) % 2 // who goes first takes turns
-				if o.Progress != nil {
-					o.Progress(op.Name, o.Paths[side], run)
-				}
-				c, sum, err := one(ctx, kind, image, &op, o.Paths[side], o.Size)
-				if err != nil {
-					return results, fmt.Errorf("%s on %s: %w", op.Name, o.Paths[side], err)
-				}
-				r.Sides[side].Runs = append(r.Sides[side].Runs, c)
-				sums[side] = sum
-			}
-			if sums[0] != sums[1] {
-				r.Same = false
-			}
+	for i := range o.Ops {
+		res, err := r.compare(&o.Ops[i])
+		if res != nil {
+			results = append(results, *res)
 		}
-		for i := range r.Sides {
-			r.Sides[i].Path = o.Paths[i].String()
-			r.Sides[i].settle()
-		}
-		a, b := &r.Sides[0], &r.Sides[1]
-		r.Ratio = float64(a.Median.Time) / float64(max(b.Median.Time, 1))
-		r.Clear = math.Abs(r.Ratio-1) > max(a.Spread, b.Spread)
-		results = append(results, r)
-		if !r.Same {
-			return results, fmt.Errorf("%s: the two paths gave different bytes or answers", op.Name)
+		if err != nil {
+			return results, fmt.Errorf("%s: %w", o.Ops[i].Name, err)
 		}
 	}
 	return results, nil
 }
 
-// settle works out the median and the spread.
-func (s *Side) settle() {
-	runs := slices.Clone(s.Runs)
-	slices.SortFunc(runs, func(a, b Cost) int { return int(a.Time - b.Time) })
-	s.Median = runs[len(runs)/2]
-	s.Spread = float64(runs[len(runs)-1].Time-runs[0].Time) / float64(max(s.Median.Time, 1))
-}
-
-// copyOf gives a copy of the image in memory.
-func copyOf(image block.Device) (*mem.Device, error) {
-	m, err := mem.New(image.Size(), mem.Options{})
-	if err != nil {
-		return nil, err
+// holdMemory keeps the arena from giving memory back to the host between runs, since the next would pay for having it again: the arena
+// keeps an eighth of what is mapped. What is taken for that is never touched, and so costs address space only.
+func holdMemory(n int64) (release func(), err error) {
+	var held [][]byte
+	release = func() {
+		for _, b := range held {
+			arena.Free(b)
+		}
 	}
-	p := make([]byte, 1<<20)
-	for off := int64(0); off < image.Size(); {
-		start, end, err := block.NextData(image, off)
+	for ; n > 0; n -= arena.MaxBlock / 8 {
+		b, err := arena.Alloc(arena.MaxOrder)
 		if err != nil {
+			release()
 			return nil, err
 		}
-		for start &^= 4095; start < end && start < image.Size(); {
-			n := min(int64(len(p)), image.Size()-start)
-			if err := errors.Join(block.ReadAt(image, p[:n], start), block.WriteAt(m, p[:n], start, 0)); err != nil {
-				return nil, err
+		held = append(held, b)
+	}
+	return release, nil
+}
+
+type runner struct {
+	ctx  context.Context
+	kind *all.Kind
+	dev  *replica
+	o    Options
+	a, b []byte // for waver
+}
+
+// proved is what the run that proves gives.
+type proved struct {
+	sum        uint64
+	tree       []entry
+	free       vfs.StatFS
+	calls      calls
+	locks      []Lock
+	done       int64
+	stateBytes int64
+	pages      int64
+}
+
+// compare proves that an operation does the same on all paths, and then times it.
+func (r *runner) compare(op *Op) (*Result, error) {
+	res := &Result{Op: op.Name, What: op.What, Workload: isWorkload(op.Name), Sides: make([]Side, len(r.o.Paths))}
+	all := make([]proved, len(r.o.Paths))
+	for i, path := range r.o.Paths {
+		if err := r.prove(op, path, &all[i]); err != nil {
+			return nil, fmt.Errorf("on %s: %w", path, err)
+		}
+		s, p := &res.Sides[i], &all[i]
+		s.Path, s.Locks, s.Done = path.String(), p.locks, p.done
+		if r.o.Trace > 0 {
+			res.Calls = append(res.Calls, p.calls.list)
+		}
+		if i == 0 {
+			continue
+		}
+		if err := p.same(&all[0]); err != nil {
+			return res, fmt.Errorf("%s and %s differ: %w", r.o.Paths[0], path, err)
+		}
+	}
+	res.Same, res.Files = true, len(all[0].tree)
+	var noise []time.Duration
+	for run := range r.o.Runs {
+		for k := range r.o.Paths {
+			i := (k + run) % len(r.o.Paths) // who goes first takes turns
+			path, p := r.o.Paths[i], &all[i]
+			if r.o.Progress != nil {
+				r.o.Progress(op.Name, path, run+1)
 			}
-			start += n
-		}
-		off = max(end, off+1)
-		if start >= image.Size() {
-			break
+			noise = append(noise, waver(r.a, r.b))
+			c, sum, err := r.time(op, path)
+			if err != nil {
+				return res, fmt.Errorf("on %s: %w", path, err)
+			}
+			if sum != p.sum {
+				res.Same = false
+				return res, fmt.Errorf("on %s: run %d gave other bytes or answers than the one before", path, run+1)
+			}
+			c.GetBlock, c.Begin, c.StateBytes, c.Pages = p.calls.getBlock, p.calls.begin, p.stateBytes, p.pages
+			res.Sides[i].Runs = append(res.Sides[i].Runs, c)
 		}
 	}
-	return m, nil
+	res.settle(noise)
+	return res, nil
 }
 
-// one runs an operation once. sum is what must be equal on both paths.
-func one(ctx context.Context, kind *all.Kind, image block.Device, op *Op, path vfs.Path, size int64) (c Cost, sum string, err error) {
-	m, err := copyOf(image)
-	if err != nil {
-		return c, "", err
+// same compares what two paths did.
+func (p *proved) same(q *proved) error {
+	switch {
+	case p.sum != q.sum:
+		return errors.New("bytes or answers of the operation")
+	case p.free.Free != q.free.Free || p.free.FilesFree != q.free.FilesFree:
+		return fmt.Errorf("%d blocks and %d inodes are free, and %d and %d", q.free.Free, q.free.FilesFree, p.free.Free, p.free.FilesFree)
 	}
-	var n counts
-	dev := &counted{m, &n}
-	paths := vfs.AllPaths(path)
+	return sameTree(q.tree, p.tree)
+}
+
+func isWorkload(name string) bool {
+	for i := range Workloads {
+		if Workloads[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// mount mounts the copy, made anew, on a path. The cache writes nothing back of its own accord, and the clock stands still.
+func (r *runner) mount(op *Op, path vfs.Path, sink *calls) (*env, *pagecache.Cache, error) {
+	if err := r.dev.restore(); err != nil {
+		return nil, nil, err
+	}
+	size, paths := r.o.Size, vfs.AllPaths(path)
 	cache := pagecache.New(pagecache.Options{Limit: max(8*size, 64<<20), DirtyBackground: 4 * size, DirtyMax: 6 * size, Interval: time.Hour})
-	sb, err := kind.Type.Mount(ctx, dev, &vfs.MountOptions{Cache: cache, Paths: &paths, Trace: &n, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	mo := vfs.MountOptions{
+		Cache: cache, Paths: &paths, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Clock: func() vfs.Time { return vfs.Time{Sec: 1_700_000_000} },
+	}
+	if sink != nil {
+		mo.Trace, r.dev.record = sink, sink.bio
+	}
+	sb, err := r.kind.Type.Mount(r.ctx, r.dev, &mo)
 	if err != nil {
-		return c, "", errors.Join(err, dev.Close())
+		cache.Close()
+		return nil, nil, err
 	}
-	e := &env{ctx: ctx, sb: sb, size: size, buf: make([]byte, 1<<20), rnd: 42, sum: newSum()}
-	if err = op.prepare(e); err == nil {
-		err = e.measure(op, &n, &c)
+	e, err := newEnv(r.ctx, sb, size)
+	if err == nil && op.prepare != nil {
+		err = op.prepare(e)
 	}
-	if err == nil && op.verify != nil {
-		err = op.verify(e)
+	if err != nil {
+		e.close()
+		err = errors.Join(err, sb.Unmount(r.ctx))
+		cache.Close()
+		return nil, nil, err
 	}
-	if e.f != nil {
-		e.f.Close()
-	}
-	if err == nil {
-		err = sb.Sync(ctx)
-	}
-	if err == nil {
-		err = checked(ctx, kind, dev)
-	}
-	return c, fmt.Sprintf("%x", e.sum.Sum(nil)), errors.Join(err, sb.Unmount(ctx))
+	return e, cache, nil
 }
 
-// checked has the filesystem's own checker look at what was written. It is still mounted, so a mark of that is no problem.
-func checked(ctx context.Context, kind *all.Kind, dev block.Device) error {
-	r, err := kind.Check(ctx, dev, 1, nil)
+// prove runs the operation once, counts its calls, and looks at what it did from all sides.
+func (r *runner) prove(op *Op, path vfs.Path, p *proved) error {
+	if r.o.Progress != nil {
+		r.o.Progress(op.Name, path, 0)
+	}
+	p.calls.keep = r.o.Trace
+	defer func() { r.dev.record = nil }()
+	e, cache, err := r.mount(op, path, &p.calls)
 	if err != nil {
 		return err
 	}
-	if len(r.Problems) > 0 {
-		return fmt.Errorf("the filesystem is damaged afterwards: %s: %s", r.Problems[0].Where, r.Problems[0].What)
+	defer cache.Close()
+	p.calls.count(true)
+	p.locks, err = countLocks(func() error { return op.run(e) })
+	p.calls.count(false)
+	p.done = e.n
+	if err == nil {
+		p.pages, p.stateBytes = e.state(stateBytes(e.sb))
+		err = e.finish(op)
+	}
+	if err == nil {
+		err = e.sb.Sync(r.ctx)
+	}
+	if err == nil {
+		p.tree, err = seen(r.ctx, e.sb, r.dev)
+	}
+	if err == nil {
+		p.free, err = e.sb.StatFS()
+	}
+	p.sum = e.sum.Sum64()
+	e.close()
+	if err = errors.Join(err, e.sb.Unmount(r.ctx)); err != nil {
+		return err
+	}
+	if err := judge(r.ctx, r.kind, r.dev, p.tree); err != nil {
+		return err
+	}
+	if r.o.Inspect != nil {
+		return r.o.Inspect(op.Name, path, r.dev)
 	}
 	return nil
 }
 
-// measure runs the operation and counts.
-func (e *env) measure(op *Op, n *counts, c *Cost) error {
-	runtime.GC()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	get, begin, bios, bytes := n.getBlock.Load(), n.begin.Load(), n.bios.Load(), n.bioBytes.Load()
-	cpu, begun := processTime(), time.Now()
-	err := op.run(e)
-	c.Time, c.CPU = time.Since(begun), processTime()-cpu
-	runtime.ReadMemStats(&after)
-	c.Allocs, c.AllocBytes = int64(after.Mallocs-before.Mallocs), int64(after.TotalAlloc-before.TotalAlloc)
-	c.GetBlock, c.Begin = n.getBlock.Load()-get, n.begin.Load()-begin
-	c.Bios, c.BioBytes = n.bios.Load()-bios, n.bioBytes.Load()-bytes
-	c.Pages, c.StateBytes = e.state()
-	return err
+// finish undoes what must not last.
+func (e *env) finish(op *Op) error {
+	if op.after != nil {
+		return op.after(e)
+	}
+	return nil
 }
 
-// state counts the file's cached pages and the memory that a layer keeps beside them.
-func (e *env) state() (pages, bytes int64) {
-	as := &e.f.Inode.Pages
-	var batch [64]*pagecache.Folio
-	for i := uint64(0); ; {
-		n := as.Batch(i, math.MaxUint64>>pagecache.PageShift, pagecache.TagAny, batch[:])
-		if n == 0 {
-			break
-		}
-		for _, fo := range batch[:n] {
-			fo.Lock()
-			if e.sb.Paths[vfs.OpBufferedRead] == vfs.Iomap {
-				bytes += int64(iomap.StateBytes(fo))
-			} else if fo.Private() != nil {
-				s := bufhead.ReadStats()
-				bytes += int64(fo.Len()) >> e.sb.BlockBits * s.BytesPerBlock
-			}
-			fo.Unlock()
-			pages += int64(fo.Len()) >> pagecache.PageShift
-			i = fo.Index() + uint64(fo.Len())>>pagecache.PageShift
-			fo.Put()
-		}
+// time runs the operation once with the clock running.
+func (r *runner) time(op *Op, path vfs.Path) (c Cost, sum uint64, err error) {
+	e, cache, err := r.mount(op, path, nil)
+	if err != nil {
+		return c, 0, err
 	}
-	return pages, bytes
+	defer cache.Close()
+	err = e.measure(op, r.dev, &c)
+	if err == nil {
+		err = e.finish(op)
+	}
+	sum = e.sum.Sum64()
+	e.close()
+	return c, sum, errors.Join(err, e.sb.Unmount(r.ctx))
 }

@@ -18,6 +18,19 @@ const (
 	DirectDone                 // completion of a direct request. Pos, Len asked; Got moved
 )
 
+var names = [...]string{
+	GetBlock: "get_block", Begin: "begin", End: "end", BioSubmit: "bio", BioDone: "bio-done", FolioState: "folio", Commit: "commit",
+	MapBlocks: "map_blocks", IoendDone: "ioend-done", DirectDone: "direct-done",
+}
+
+// String is the event's name, as logs and reports show it.
+func (k Kind) String() string {
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
 // Event is what happened. Numbers only, so that emitting allocates nothing.
 type Event struct {
 	Kind  Kind
