@@ -23,7 +23,7 @@ func PageMkwrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, ops *O
 	defer it.Close(ctx)
 	for it.Next(ctx) {
 		if it.Map.Flags&FlagBufferHead != 0 {
-			it.Fail(it.Map.Buffers.Mkwrite(ctx, ip, fo, int(n), &it.Map))
+			it.Fail(it.Map.Buffers.Mkwrite(ctx, ip, fo, int(it.Pos()-fo.Pos()), int(it.Usable()), &it.Map))
 		} else {
 			fo.MarkDirty()
 		}

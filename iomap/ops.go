@@ -77,8 +77,8 @@ type BufferHooks interface {
 	WriteBegin(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, off, n int, m *Mapping) error
 	// WriteEnd accepts copied of the n bytes and gives how many count (block_write_end).
 	WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, off, n, copied int) int
-	// Mkwrite marks bytes [0, n) of the folio as about to be stored to by a page fault.
-	Mkwrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, n int, m *Mapping) error
+	// Mkwrite marks bytes [off, off+n) of the folio, which m covers, as about to be stored to by a page fault.
+	Mkwrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, off, n int, m *Mapping) error
 }
 
 // FolioBatch is a list of locked-down places that zeroing must visit: folios of an unwritten mapping that are dirty.

@@ -15,12 +15,8 @@ import (
 )
 
 // GetBlock fills bh from ops' mapping of block iblock; dev is the device that the buffers' block numbers count on. ops is the
-// table for reading when create is false, and else one whose Begin allocates:
-//
-//	hole        stays unmapped; with create it is no answer: errno.IO
-//	mapped      Mapped, and New when the mapping is
-//	unwritten   unmapped for a reader; Mapped and Unwritten with create
-//	delalloc    unmapped for a reader; Mapped, Delay and New with create
+// table for reading when create is false, and else one whose Begin allocates. For a reader what is not mapped is unmapped. With
+// create the rules are those of Buffers, but a hole is no answer: errno.IO.
 //
 // bh.Size is in bytes, asked and answered. Inline data has no block: errno.OPNOTSUPP.
 func GetBlock(ctx context.Context, ip *vfs.Inode, iblock uint64, bh *bufhead.BufferHead, create bool, ops *iomap.Ops, dev *bufhead.Device) error {
@@ -35,30 +31,17 @@ func GetBlock(ctx context.Context, ip *vfs.Inode, iblock uint64, bh *bufhead.Buf
 		return it.Err()
 	}
 	m, n := &it.Map, it.Usable()
-	block := m.AddrOf(it.Pos()) >> bits
 	it.Advance(n) // the buffers keep all of it
 	bh.Size = int(min(n, 1<<30))
-	switch m.Type {
-	case iomap.Mapped:
-		bh.Map(dev, uint64(block))
-	case iomap.Unwritten:
-		if create {
-			bh.Map(dev, uint64(block))
-			bh.Set(bufhead.Unwritten)
+	switch {
+	case create && m.Type == iomap.Hole:
+		return fmt.Errorf("inode %d: block %d: a hole is no answer to a write: %w", ip.Ino(), iblock, errno.IO)
+	case create, m.Type == iomap.Mapped, m.Type == iomap.Inline:
+		err := toBuffer(ip, iblock, bh, m, dev)
+		if !create {
+			bh.Clear(bufhead.New)
 		}
-	case iomap.Delalloc:
-		if create {
-			bh.Set(bufhead.Mapped | bufhead.Delay | bufhead.New)
-		}
-	case iomap.Hole:
-		if create {
-			return fmt.Errorf("inode %d: block %d: a hole is no answer to a write: %w", ip.Ino(), iblock, errno.IO)
-		}
-	default:
-		return fmt.Errorf("inode %d: block %d: %s data has no block: %w", ip.Ino(), iblock, m.Type, errno.OPNOTSUPP)
-	}
-	if m.Flags&iomap.FlagNew != 0 && create {
-		bh.Set(bufhead.New)
+		return err
 	}
 	return nil
 }

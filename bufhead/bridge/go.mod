@@ -6,9 +6,13 @@ require (
 	github.com/iomapfs/iomapfs/bufhead v0.0.0
 	github.com/iomapfs/iomapfs/iomap v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
+	github.com/stretchr/testify v1.12.1
 )
 
-require golang.org/x/sys v0.49.0 // indirect
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 replace (
 	github.com/iomapfs/iomapfs/bufhead => ./..
