@@ -13,6 +13,8 @@ need e2fsck e2fsprogs
 need setfattr attr
 need setfacl acl
 need losetup mount
+need fsck.fat dosfstools
+need mcopy mtools
 need sfdisk fdisk
 need linux.uml user-mode-linux
 need insmod kmod # its modules

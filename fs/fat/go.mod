@@ -1,0 +1,19 @@
+module github.com/iomapfs/iomapfs/fs/fat
+
+go 1.26.0
+
+require (
+	github.com/iomapfs/iomapfs/vfs v0.0.0
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/text v0.30.0
+)
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
+
+replace github.com/iomapfs/iomapfs/vfs => ../../vfs
+
+replace github.com/iomapfs/iomapfs/bufhead => ../../bufhead
+
+replace github.com/iomapfs/iomapfs/bufhead/bridge => ../../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/iomap => ../../iomap
