@@ -56,7 +56,9 @@ func run(t testing.TB, m memory) check.Report {
 // Each kind of damage is found and named.
 func TestFindings(t *testing.T) {
 	le := binary.LittleEndian
-	fat := func(m memory, g *disk.Geometry) disk.FATView { return disk.FATView{G: g, B: m[g.BytesOf(g.FATStart(0)):]} }
+	fat := func(m memory, g *disk.Geometry) disk.FATView {
+		return disk.FATView{G: g, B: m[g.BytesOf(g.FATStart(0)):]}
+	}
 	both := func(m memory, g *disk.Geometry, c disk.Cluster, e disk.Entry) {
 		for i := range g.FATs {
 			disk.FATView{G: g, B: m[g.BytesOf(g.FATStart(i)):]}.Set(c, e)

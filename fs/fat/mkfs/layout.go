@@ -2,6 +2,7 @@ package mkfs
 
 import (
 	"fmt"
+
 	"github.com/iomapfs/iomapfs/fs/fat/disk"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )

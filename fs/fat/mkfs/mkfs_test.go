@@ -132,8 +132,12 @@ func TestFromDir(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(src, "many", fmt.Sprintf("a rather long name %d.data", i)), []byte{byte(i)}, 0o644))
 	}
 	for _, o := range []mkfs.Options{
-		{Width: disk.FAT12, ClusterSize: 4096}, {Width: disk.FAT16}, {Width: disk.FAT32, ClusterSize: 512}, {Width: disk.FAT32, ClusterSize: 1024},
-		{Width: disk.FAT32, SectorSize: 4096, ClusterSize: 65536}, {Width: disk.FAT16, SectorSize: 2048, ClusterSize: 2048},
+		{Width: disk.FAT12, ClusterSize: 4096},
+		{Width: disk.FAT16},
+		{Width: disk.FAT32, ClusterSize: 512},
+		{Width: disk.FAT32, ClusterSize: 1024},
+		{Width: disk.FAT32, SectorSize: 4096, ClusterSize: 65536},
+		{Width: disk.FAT16, SectorSize: 2048, ClusterSize: 2048},
 	} {
 		o.Label, o.Fill = "my disk", mkfs.FromDir(src, mkfs.DirOptions{})
 		size := int64(100 << 20)
