@@ -179,8 +179,9 @@ func (c *checker) checkBoot() error {
 	if err != nil {
 		return err
 	}
-	if uint8(e) != c.boot.Media {
-		if err := c.found(FATFirst, "FAT", "the low byte of entry 0 is %#x, want the media byte %#x", uint8(e), c.boot.Media); err != nil {
+	mask := disk.Entry(1<<min(g.Width, 28) - 1)
+	if want, _ := disk.Reserved(c.boot.Media); (e^want)&mask != 0 {
+		if err := c.found(FATFirst, "FAT", "entry 0 is %#x, want %#x, which is the media byte and ones", e&mask, want&mask); err != nil {
 			return err
 		}
 	}
