@@ -30,6 +30,7 @@ const (
 	Name       Code = "name"          // a name that cannot be
 	Duplicate  Code = "duplicate"     // a name twice in one directory
 	LongName   Code = "long-name"     // parts of a long name without an entry
+	AfterEnd   Code = "after-end"     // slots in use behind the mark that ends a directory: some systems see them, others do not
 	Label      Code = "label"         // a volume label outside the root directory, or a second one
 	DirTooLong Code = "dir-too-long"  // more slots than a directory may have
 	Lost       Code = "lost-clusters" // in use without a name

@@ -79,18 +79,34 @@ func (c *checker) directory(d dirToDo) ([]dirToDo, error) {
 		index int
 		label bool
 		ended bool
+		after bool // reported
 	)
 	isRoot := d.path == "/"
 	each := func(p []byte) error {
-		for len(p) > 0 && !ended {
+		for len(p) > 0 {
 			slot := p[:disk.DirentSize]
 			p = p[disk.DirentSize:]
+			if ended {
+				index++
+				if disk.IsFree(slot) || after {
+					continue
+				}
+				after = true
+				if err := c.found(AfterEnd, d.path, "slot %d is in use, but lies behind the mark that ends the directory", index-1); err != nil {
+					return err
+				}
+				continue
+			}
 			kind := asm.Feed(index, slot, c.g.Width)
 			index++
 			var err error
 			switch kind {
 			case disk.SlotEnd:
 				ended = true
+			case disk.SlotPart:
+				if slot[26] != 0 || slot[27] != 0 {
+					err = c.found(LongName, d.path, "slot %d is part of a long name, and names a cluster", index-1)
+				}
 			case disk.SlotVolume:
 				if !isRoot || label {
 					err = c.found(Label, d.path, "slot %d is a volume label, which belongs into the root directory, once", index-1)
@@ -124,9 +140,6 @@ func (c *checker) directory(d dirToDo) ([]dirToDo, error) {
 		}
 	}
 	for _, n := range d.chain {
-		if ended {
-			break
-		}
 		if err := c.read(buf, c.g.BytesOf(c.g.SectorOf(n)), "directory"); err != nil {
 			return nil, err
 		}
