@@ -130,7 +130,7 @@ func TestMutationsAgainstFsck(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	img := filepath.Join(t.TempDir(), "img")
-	for i := range 60 {
+	for i := range 30 {
 		w := []disk.Width{disk.FAT12, disk.FAT16, disk.FAT32}[i%3]
 		m, g := image(t, 6<<20, mkfs.Options{Width: w, ClusterSize: map[disk.Width]uint32{disk.FAT12: 4096, disk.FAT16: 1024, disk.FAT32: 512}[w]})
 		what := ""
