@@ -56,6 +56,14 @@ func (dir *Inode) Stored(ctx context.Context, name string) bool {
 	}
 	dir.Rw.RLock()
 	defer dir.Rw.RUnlock()
+	return dirStored(ctx, dir, name)
+}
+
+// dirStored is Stored with dir.Rw held.
+func dirStored(ctx context.Context, dir *Inode, name string) bool {
+	if dir.Op.Stored == nil {
+		return true
+	}
 	s, err := dir.Op.Stored(ctx, dir, name)
 	return err == nil && s == name
 }
@@ -336,7 +344,11 @@ func (sb *SuperBlock) rename(ctx context.Context, r *Rename, flags uint32) error
 		}
 	}
 	if target == old {
-		return nil // two names of one file: nothing to do
+		// Two names of one file: nothing to do, unless it is one name that is to be spelled otherwise.
+		if r.From != r.To || r.Exchange || dirStored(ctx, r.From, r.NewName) {
+			return nil
+		}
+		r.New, target = nil, nil
 	}
 	if !r.Exchange && target != nil {
 		switch od, td := old.IsDir(), target.IsDir(); {
