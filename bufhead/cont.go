@@ -60,17 +60,13 @@ func contZero(ctx context.Context, ip *vfs.Inode, to int64, gb GetBlock, init *a
 		// What is initialised past the size was zeros when it was written, and a mapping may have stored there since.
 		ip.Pages.Extended(size, to)
 	}
-	since := int64(balanceEvery)
 	for {
 		at := init.Load()
 		if at >= to {
 			return nil
 		}
-		if since >= balanceEvery {
-			since = 0
-			if err := ip.SB().WB.Balance(ctx, &ip.Pages); err != nil {
-				return err
-			}
+		if err := ip.SB().WB.Balance(ctx, &ip.Pages); err != nil {
+			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -89,7 +85,6 @@ func contZero(ctx context.Context, ip *vfs.Inode, to int64, gb GetBlock, init *a
 		fo.Unlock()
 		fo.Put()
 		MoveInit(init, at+n)
-		since += n
 	}
 }
 

@@ -45,6 +45,7 @@ func NewDevice(dev block.Device, c *pagecache.Cache, wb *pagecache.Writeback, bl
 		order++
 	}
 	d.pages.SetOrders(order, order)
+	d.pages.SetMeta()
 	return d, nil
 }
 

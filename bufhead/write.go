@@ -45,18 +45,29 @@ func (opt *WriteOptions) initialized(at int64) {
 }
 
 // begin is WriteBegin, or for a file without holes ContWriteBegin.
-func (opt *WriteOptions) begin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock) (*pagecache.Folio, error) {
+func (opt *WriteOptions) begin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock, uncached bool) (*pagecache.Folio, error) {
 	if opt != nil && opt.Initialized != nil {
 		return ContWriteBegin(ctx, ip, pos, n, gb, opt.Initialized)
 	}
-	return WriteBegin(ctx, ip, pos, n, gb)
+	return begin(ctx, ip, pos, n, gb, uncached)
 }
 
 // WriteBegin (block_write_begin) gives the folio over pos, locked and with a reference, ready to have up to n bytes of
 // it overwritten from pos on: blocks allocated, and what the write does not cover read or zeroed.
 // On error nothing is locked; blocks allocated on the way hold zeros and are dirty.
 func WriteBegin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock) (*pagecache.Folio, error) {
-	fo, err := ip.Pages.Grab(ctx, uint64(pos)>>pagecache.PageShift, n)
+	return begin(ctx, ip, pos, n, gb, false)
+}
+
+func begin(ctx context.Context, ip *vfs.Inode, pos, n int64, gb GetBlock, uncached bool) (*pagecache.Folio, error) {
+	index := uint64(pos) >> pagecache.PageShift
+	var fo *pagecache.Folio
+	var err error
+	if uncached {
+		fo, err = ip.Pages.GrabUncached(ctx, index, n)
+	} else {
+		fo, err = ip.Pages.Grab(ctx, index, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -213,9 +224,6 @@ func WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, pos, n, copied int64) int64 {
 	return copied
 }
 
-// balanceEvery is how many bytes are written between two looks at the dirty limit.
-const balanceEvery = 256 << 10
-
 // Write (generic_perform_write) writes src at k.Pos through the cache and moves k.Pos on. It raises the size under the
 // folio lock and holds back while there is too much dirty memory. Hold ip.Rw exclusively. opt may be nil.
 // It gives the bytes written, and an error only when there are none.
@@ -232,19 +240,16 @@ func WriteFrom(ctx context.Context, k *vfs.Kiocb, n int, fill func(dst []byte, o
 
 func perform(ctx context.Context, k *vfs.Kiocb, total int, fill func(dst []byte, off int) int, gb GetBlock, opt *WriteOptions) (int, error) {
 	ip := k.Inode
-	done, since, limit := 0, balanceEvery, math.MaxInt
+	done, limit := 0, math.MaxInt
 	size := ip.Size() // that stands: what lies beyond after an error is dropped
 	var err error
 	for done < total {
-		if since >= balanceEvery {
-			since = 0
-			if err = ip.SB().WB.Balance(ctx, &ip.Pages); err != nil {
-				break
-			}
+		if err = ip.SB().WB.Balance(ctx, &ip.Pages); err != nil {
+			break
 		}
 		want := int64(min(total-done, limit))
 		var fo *pagecache.Folio
-		if fo, err = opt.begin(ctx, ip, k.Pos, want, gb); err != nil {
+		if fo, err = opt.begin(ctx, ip, k.Pos, want, gb, k.DontCache); err != nil {
 			if k.Pos+want > size {
 				opt.failed(ctx, ip, size)
 			}
@@ -281,7 +286,6 @@ func perform(ctx context.Context, k *vfs.Kiocb, total int, fill func(dst []byte,
 		}
 		k.Pos += n
 		done += int(n)
-		since += int(n)
 	}
 	if done > 0 {
 		ip.Dirty(vfs.DirtySize)

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // icache finds inodes by number. Sharded, so that look-ups of different inodes rarely meet. Inodes without references
@@ -22,8 +23,8 @@ const (
 )
 
 type icacheShard struct {
-	mu   sync.Mutex // guards everything below and refs, state, lru* of the inodes. Leaf: nothing is called under it
-	cond sync.Cond  // signalled when an inode leaves inodeFreeing
+	mu   invariant.Mutex[invariant.Shard] // guards everything below and refs, state, lru* of the inodes. AttrMu and the tags of dirty pages are looked at under it
+	cond sync.Cond                        // signalled when an inode leaves inodeFreeing
 	m    map[uint64]*Inode
 	lru  Inode // sentinel of the ring of unreferenced inodes; lruNext is the oldest
 	n    int   // inodes on the ring

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
@@ -25,13 +26,13 @@ type Inode struct {
 
 	// Rw (i_rwsem) is held exclusively to change the file's contents or layout, or a directory's entries, and shared
 	// to look names up, list, and read directly. Nothing inner may be held when taking it. Two inodes: by LockTwo.
-	Rw sync.RWMutex
+	Rw invariant.RWMutex[invariant.Inode]
 
 	// Pages caches the file's data.
 	Pages pagecache.AddressSpace
 
 	// AttrMu guards A. Leaf.
-	AttrMu sync.Mutex
+	AttrMu invariant.Mutex[invariant.Leaf]
 	A      Attr
 
 	size   atomic.Int64 // bytes; see SetSize

@@ -10,6 +10,7 @@ import (
 
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 	"github.com/iomapfs/iomapfs/vfs/trace"
 )
@@ -125,14 +126,14 @@ type SuperBlock struct {
 
 	// RenameMu (s_vfs_rename_mutex) is held over a rename between directories, so that the tree cannot change shape
 	// under the check for loops. Taken before any Inode.Rw.
-	RenameMu sync.Mutex
+	RenameMu invariant.Mutex[invariant.Rename]
 
 	readOnly atomic.Bool
 	shutdown atomic.Bool
 	aborted  atomic.Pointer[error] // why the filesystem turned read-only by itself; nil while it did not
 
 	// freeze is held shared while something changes, exclusively while the filesystem is frozen. Outermost.
-	freeze   sync.RWMutex
+	freeze   invariant.RWMutex[invariant.Freeze]
 	freezeMu sync.Mutex // guards frozen; leaf of freeze
 	frozen   bool
 
@@ -272,6 +273,7 @@ func (sb *SuperBlock) Freeze(ctx context.Context) error {
 		return err
 	}
 	sb.frozen = true
+	sb.freeze.Disown() // whoever calls Thaw unlocks
 	return nil
 }
 

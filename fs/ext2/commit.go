@@ -12,6 +12,7 @@ import (
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 	"github.com/iomapfs/iomapfs/vfs/trace"
 )
 
@@ -89,17 +90,17 @@ type changed struct {
 type committer struct {
 	// lock is held shared by each transaction and exclusively while a commit copies: the transaction reservation of the
 	// lock order. Taken after inode and folio locks; map locks, group locks and buffers come after it.
-	lock sync.RWMutex
+	lock invariant.RWMutex[invariant.Transaction]
 	ep   *epoch // replaced under lock held exclusively
 
 	// mu serialises commits. Outside lock.
-	mu       sync.Mutex
+	mu       invariant.Mutex[invariant.Commit]
 	begun    atomic.Uint64 // commits begun
 	finished uint64        // commits finished; guarded by mu
 	durable  atomic.Uint64 // the last commit that finished well
 	err      error         // of the last; guarded by mu
 
-	inodesMu sync.Mutex // guards inodes and the transitions of order.dirty. Leaf
+	inodesMu invariant.Mutex[invariant.Leaf] // guards inodes and the transitions of order.dirty
 	inodes   []changed
 
 	freedBlocks atomic.Int64 // blocks freed but not yet reusable

@@ -9,6 +9,7 @@ import (
 	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // fsys is one mounted ext2. It hangs on vfs.SuperBlock.Private.
@@ -58,7 +59,7 @@ type inode struct {
 
 	// mapMu (truncate_mutex) guards the block map: data and what the indirect blocks hold, and the reservation window.
 	// Taken inside a transaction (fsys.begin) and inside folio locks; buffers and allocation groups come after it.
-	mapMu  sync.RWMutex
+	mapMu  invariant.RWMutex[invariant.Map]
 	data   [disk.NBlocks]uint32 // i_block: block pointers, or the target of a fast symlink, or a device number
 	resv   reservation
 	anchor struct { // where the file was last extended: the block after fb-1, and the place after that of fb-1; zero: not yet

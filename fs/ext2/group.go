@@ -3,17 +3,17 @@ package ext2
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // group is a block group in memory.
 type group struct {
 	// mu guards the rest, and the contents of the group's two bitmaps. Inside inode.mapMu, outside buffers.
-	mu      sync.Mutex
+	mu      invariant.Mutex[invariant.AllocGroup]
 	desc    disk.GroupDesc
 	checked bool   // the bitmaps were verified
 	bad     bool   // they are damaged: nothing is allocated here

@@ -3,12 +3,12 @@ package minix
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/bufhead"
 	"github.com/iomapfs/iomapfs/porting/minix/disk"
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // bitmap is the inode map or the zone map, held in memory by its buffers. Bit 0 belongs to nothing and is always set.
@@ -16,7 +16,7 @@ type bitmap struct {
 	bd   *bufhead.Device
 	bits uint32 // bits that mean something; immutable
 
-	mu    sync.Mutex // guards the bits and rotor. Inside inode.mapMu, outside buffer locks
+	mu    invariant.Mutex[invariant.AllocGroup] // guards the bits and rotor. Inside inode.mapMu, outside buffer locks
 	bhs   []*bufhead.BufferHead
 	rotor uint32 // where the search goes on
 

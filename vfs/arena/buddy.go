@@ -257,26 +257,3 @@ func (b *buddy) stats(s *Stats) {
 	s.Mapped = int64(len(b.sorted)) * chunkSize
 	s.Foreign = b.foreign.Load()
 }
-
-// noteAlloc and noteFree catch blocks that are freed twice or were never given out. Only called when checks are
-// compiled in.
-func (b *buddy) noteAlloc(blk []byte) {
-	addr := uintptr(unsafe.Pointer(unsafe.SliceData(blk)))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.blocks == nil {
-		b.blocks = make(map[uintptr]int)
-	}
-	_, twice := b.blocks[addr]
-	invariant.Check(!twice, "arena: block %#x given out twice", addr)
-	b.blocks[addr] = len(blk)
-}
-
-func (b *buddy) noteFree(blk []byte) {
-	addr := uintptr(unsafe.Pointer(unsafe.SliceData(blk)))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	size, ok := b.blocks[addr]
-	invariant.Check(ok && size == len(blk), "arena: free of block %#x of %d bytes, given out with %d", addr, len(blk), size)
-	delete(b.blocks, addr)
-}

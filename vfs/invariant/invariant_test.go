@@ -1,6 +1,7 @@
 package invariant
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 
@@ -16,87 +17,207 @@ func TestCheck(t *testing.T) {
 	Check(false, "compiled to nothing")
 }
 
+// panicOf runs f on a goroutine of its own and gives what it panicked with, "" for nothing.
+func panicOf(f func()) string {
+	var got any
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer func() { got = recover() }()
+		f()
+	})
+	wg.Wait()
+	if got == nil {
+		return ""
+	}
+	return fmt.Sprint(got)
+}
+
+// TestRanks takes locks in an order, all of which are released.
 func TestRanks(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ranks []Rank
-		ok    bool
+		wrong string
 	}{
 		{"the whole order", []Rank{
-			RankFreeze, RankRename, RankInode, RankInvalidate, RankFolio, RankTransaction, RankMap, RankAllocGroup, RankLeaf,
-		}, true},
-		{"two inodes", []Rank{RankInode, RankInode}, true},
-		{"two folios", []Rank{RankFolio, RankFolio}, true},
-		{"two leaves", []Rank{RankLeaf, RankLeaf}, false},
-		{"two transactions", []Rank{RankTransaction, RankTransaction}, false},
-		{"folio under map", []Rank{RankMap, RankFolio}, false},
-		{"folio under transaction", []Rank{RankTransaction, RankFolio}, false},
-		{"inode under folio", []Rank{RankFolio, RankInode}, false},
-		{"anything under a leaf", []Rank{RankLeaf, RankMap}, false},
+			RankFreeze, RankRename, RankInode, RankInvalidate, RankFolio, RankCommit, RankTransaction, RankMap, RankAllocGroup, RankList, RankShard, RankLeaf,
+		}, ""},
+		{"two inodes", []Rank{RankInode, RankInode}, ""},
+		{"two folios", []Rank{RankFolio, RankFolio}, ""},
+		{"two leaves", []Rank{RankLeaf, RankLeaf}, "waiting for leaf .* while holding another of them: leaf"},
+		{"two transactions", []Rank{RankTransaction, RankTransaction}, "transaction"},
+		{"folio under map", []Rank{RankMap, RankFolio}, "waiting for folio .* while holding a lock that comes after it: map"},
+		{"folio under transaction", []Rank{RankTransaction, RankFolio}, "transaction"},
+		{"inode under folio", []Rank{RankFolio, RankInode}, "waiting for inode .* folio"},
+		{"anything under a leaf", []Rank{RankLeaf, RankMap}, "leaf"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var got any
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				n := 0
+			got := panicOf(func() {
+				var took []*Holder
 				defer func() {
-					got = recover()
-					for _, r := range c.ranks[:n] {
-						Release(r)
+					for _, h := range took {
+						h.Released()
 					}
 				}()
 				for _, r := range c.ranks {
-					Acquire(r)
-					n++
+					h := new(Holder)
+					h.Wait(r, 0, 0)
+					h.Took(r, 0, 0)
+					took = append(took, h)
 				}
 			})
-			wg.Wait()
-			require.Equal(t, c.ok || !Enabled, got == nil, "%v", got)
+			if c.wrong == "" || !Enabled {
+				require.Empty(t, got)
+				return
+			}
+			require.Regexp(t, c.wrong, got)
 		})
 	}
 }
 
-func TestReleaseInAnyOrder(t *testing.T) {
-	Acquire(RankInode)
-	Acquire(RankMap)
-	require.True(t, Held(RankMap))
-	Release(RankInode)
-	require.Equal(t, !Enabled, Held(RankInode))
-	Acquire(RankLeaf)
-	Release(RankLeaf)
-	Release(RankMap)
-	if Enabled {
-		require.Panics(t, func() { Release(RankMap) })
+// TestMutexes holds that the locks themselves are ranked, and that the message says where both were taken.
+func TestMutexes(t *testing.T) {
+	if !Enabled {
+		t.Skip("checks are not compiled in")
 	}
-	Acquire(RankFreeze)
-	AcquireTry(RankFolio)
-	if Enabled {
-		require.Panics(t, func() { NoneHeld(RankInode) })
+	var inode RWMutex[Inode]
+	var mapping RWMutex[Map]
+	var leaf Mutex[Leaf]
+	require.Empty(t, panicOf(func() {
+		inode.Lock()
+		mapping.RLock()
+		leaf.Lock()
+		inode.Unlock() // in any order
+		leaf.Unlock()
+		mapping.RUnlock()
+		NoneHeld(RankFreeze)
+	}))
+	require.Regexp(t, `waiting for inode \(invariant_test.go:\d+\) while .*: map \(invariant_test.go:\d+\)`, panicOf(func() {
+		mapping.RLock()
+		defer mapping.RUnlock()
+		inode.RLock()
+	}))
+	require.Regexp(t, "waiting for map .* holding it already", panicOf(func() {
+		mapping.RLock()
+		defer mapping.RUnlock()
+		mapping.RLock() // would deadlock with a writer between the two
+	}))
+	require.Regexp(t, "waiting for leaf .* leaf", panicOf(func() {
+		var other Mutex[Leaf]
+		leaf.Lock()
+		defer leaf.Unlock()
+		other.Lock()
+	}))
+	require.Regexp(t, "did not take", panicOf(inode.RUnlock))
+	require.Empty(t, panicOf(func() {
+		leaf.Lock()
+		require.True(t, mapping.TryLock()) // cannot deadlock
+		mapping.Unlock()
+		leaf.Unlock()
+	}))
+	require.Regexp(t, "must hold nothing from map on, holds leaf", panicOf(func() {
+		leaf.Lock()
+		defer leaf.Unlock()
+		NoneHeld(RankMap)
+	}))
+}
+
+func TestAssertions(t *testing.T) {
+	if !Enabled {
+		t.Skip("checks are not compiled in")
 	}
-	Release(RankFolio)
-	NoneHeld(RankInode)
-	Release(RankFreeze)
+	var m Mutex[Leaf]
+	var rw RWMutex[Invalidate]
+	require.Regexp(t, "leaf lock is not held", panicOf(m.AssertHeld))
+	require.Regexp(t, "not held exclusively", panicOf(rw.AssertExclusive))
+	require.Regexp(t, "not held exclusively", panicOf(func() {
+		rw.RLock()
+		defer rw.RUnlock()
+		rw.AssertHeld()
+		rw.AssertExclusive()
+	}))
+	require.Empty(t, panicOf(func() {
+		m.Lock()
+		m.AssertHeld()
+		m.Unlock()
+		rw.Lock()
+		rw.AssertExclusive()
+		rw.AssertHeld()
+		rw.Unlock()
+	}))
+}
+
+// TestAscending holds locks of one rank to their order within a group.
+func TestAscending(t *testing.T) {
+	if !Enabled {
+		t.Skip("checks are not compiled in")
+	}
+	var a, b, other Holder
+	require.Empty(t, panicOf(func() {
+		a.Took(RankFolio, 1, 5)
+		b.Wait(RankFolio, 1, 6)
+		other.Wait(RankFolio, 2, 3)
+		a.Released()
+	}))
+	require.Regexp(t, "waiting for folio .* comes after it: folio", panicOf(func() {
+		a.Took(RankFolio, 1, 5)
+		defer a.Released()
+		b.Wait(RankFolio, 1, 4)
+	}))
+}
+
+// TestHandedOver releases on another goroutine, before and after the taker let go.
+func TestHandedOver(t *testing.T) {
+	var h Holder
+	for _, disown := range []bool{true, false} {
+		h.Took(RankFolio, 0, 0)
+		require.True(t, h.Held())
+		if disown {
+			h.Disown()
+			require.Equal(t, !Enabled, h.Held())
+		}
+		require.Empty(t, panicOf(h.Released))
+		require.Equal(t, !Enabled, h.Held())
+		NoneHeld(RankFreeze)
+	}
+	var m RWMutex[Freeze]
+	m.Lock()
+	m.Disown()
+	require.Empty(t, panicOf(m.Unlock))
+	require.True(t, m.TryLock())
+	m.Unlock()
 }
 
 func TestRanksArePerGoroutine(t *testing.T) {
-	Acquire(RankLeaf)
-	defer Release(RankLeaf)
+	var leaf Mutex[Leaf]
+	leaf.Lock()
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
+			var inode RWMutex[Inode]
+			var mine Mutex[Leaf]
 			for range 100 {
-				Acquire(RankInode)
-				Acquire(RankLeaf)
-				Release(RankLeaf)
-				Release(RankInode)
+				inode.Lock()
+				mine.Lock()
+				mine.Unlock()
+				inode.Unlock()
 			}
 		})
 	}
 	wg.Wait()
+	leaf.Unlock()
 }
 
 func TestNames(t *testing.T) {
 	require.Equal(t, "freeze", RankFreeze.String())
 	require.Equal(t, "leaf", RankLeaf.String())
 	require.Equal(t, "unknown", Rank(99).String())
+}
+
+func BenchmarkLock(b *testing.B) {
+	var m Mutex[Leaf]
+	for b.Loop() {
+		m.Lock()
+		m.Unlock()
+	}
 }

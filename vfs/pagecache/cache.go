@@ -1,9 +1,12 @@
 package pagecache
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // Options of a Cache; zero values are the defaults.
@@ -28,23 +31,27 @@ type Stats struct {
 //
 // Reclaim is a two-list clock in shards: a folio enters the inactive list; a second use before it reaches the end moves it
 // to the active list, so that one big scan passes through without pushing out what is used again and again. Reclaim takes
-// clean, unlocked folios that nobody refers to. Dirty ones are the flusher's: when reclaim finds nothing it wakes it, and
-// lets the cache exceed its limit rather than wait, since the waiter may hold what the flusher needs. Dirty memory itself
-// is bounded by throttling writers in Balance, where nothing is held.
+// clean, unlocked folios that nobody refers to. Dirty ones that it meets are taken off the list until they are clean, so that
+// they are not looked at again and again, and come back at its end. When reclaim finds too little it wakes the flusher and
+// lets the cache exceed its limit rather than wait, since the waiter may hold what the flusher needs. What cannot be
+// reclaimed is bounded in other ways: dirty memory by holding writers back in Balance, where nothing is held; memory
+// of reads in flight by smaller windows. What one call of reclaim looks at grows with what is wanted, not with what is cached, nor
+// with the number of address spaces.
 type Cache struct {
-	opts   Options
-	limit  atomic.Int64
-	bytes  atomic.Int64
-	folios atomic.Int64
-	dirty  atomic.Int64 // bytes
-	wback  atomic.Int64 // bytes
+	opts    Options
+	limit   atomic.Int64
+	bytes   atomic.Int64
+	folios  atomic.Int64
+	dirty   atomic.Int64 // bytes
+	wback   atomic.Int64 // bytes
+	reading atomic.Int64 // bytes of folios locked for readahead
 
 	hits, misses, reclaimed atomic.Int64
 
 	shards [cacheShards]shard
 	hand   atomic.Uint32
 
-	mu        sync.Mutex // guards wbs and doneCh's waiters. Leaf
+	mu        invariant.Mutex[invariant.Leaf] // guards wbs and the waiters of drains
 	wbs       map[*Writeback]struct{}
 	drains    sync.Cond    // signalled when dirty or writeback memory shrinks and somebody waits
 	throttled atomic.Int32 // writers that wait on drains
@@ -58,17 +65,21 @@ const (
 )
 
 type shard struct {
-	mu     sync.Mutex // guards the lists and list, next, prev of their folios. Leaf
-	lists  [3]Folio   // sentinels; next is the newest
-	counts [3]int64   // pages
+	mu     invariant.Mutex[invariant.Leaf] // guards the lists and list, next, prev of their folios
+	lists  [3]Folio                        // sentinels; next is the newest
+	counts [3]int                          // folios
 	_      [32]byte
 }
+
+// minLimit is the smallest limit.
+const minLimit = 16 * PageSize
 
 // New makes a cache.
 func New(o Options) *Cache {
 	if o.Limit <= 0 {
 		o.Limit = DefaultLimit()
 	}
+	o.Limit = max(o.Limit, minLimit)
 	if o.Interval <= 0 {
 		o.Interval = 5 * time.Second
 	}
@@ -100,8 +111,18 @@ func (c *Cache) Limit() int64 { return c.limit.Load() }
 
 // SetLimit changes it and reclaims what is over.
 func (c *Cache) SetLimit(n int64) {
-	c.limit.Store(max(n, 16*PageSize))
+	c.limit.Store(max(n, minLimit))
 	c.makeRoom(0)
+}
+
+// readRoom is how many pages may be read ahead now: all reads in flight together take a quarter of the limit at most.
+func (c *Cache) readRoom() uint64 {
+	return uint64(max(c.Limit()/4-c.reading.Load(), PageSize)) >> PageShift
+}
+
+// maxOrder keeps a folio below a 32nd of the limit.
+func (c *Cache) maxOrder() uint8 {
+	return uint8(max(bits.Len64(uint64(c.Limit()/32))-1-PageShift, 0))
 }
 
 func (c *Cache) background() int64 {
@@ -125,7 +146,12 @@ func (c *Cache) Stats() Stats {
 }
 
 // Close checks that nothing is left; address spaces are evicted by their owners before.
-func (c *Cache) Close() {}
+func (c *Cache) Close() {
+	if invariant.Enabled {
+		n, dirty, wback, reading := c.bytes.Load(), c.dirty.Load(), c.wback.Load(), c.reading.Load()
+		invariant.Check(n == 0 && dirty == 0 && wback == 0 && reading == 0, "cache closed with %d bytes, %d dirty, %d under writeback, %d being read", n, dirty, wback, reading)
+	}
+}
 
 func (c *Cache) shardOf(fo *Folio) *shard {
 	// Runs of 64 pages of one file share a shard, so that a sequential reader takes one lock at a time.
@@ -137,7 +163,16 @@ func (sh *shard) push(fo *Folio, list uint8) {
 	fo.next, fo.prev = s.next, s
 	s.next.prev, s.next = fo, fo
 	fo.list = list
-	sh.counts[list] += int64(fo.pages())
+	sh.counts[list]++
+}
+
+// pushOld puts the folio where reclaim looks next.
+func (sh *shard) pushOld(fo *Folio) {
+	s := &sh.lists[listIn]
+	fo.next, fo.prev = s, s.prev
+	s.prev.next, s.prev = fo, fo
+	fo.list = listIn
+	sh.counts[listIn]++
 }
 
 func (sh *shard) pull(fo *Folio) {
@@ -146,7 +181,7 @@ func (sh *shard) pull(fo *Folio) {
 	}
 	fo.prev.next, fo.next.prev = fo.next, fo.prev
 	fo.next, fo.prev = nil, nil
-	sh.counts[fo.list] -= int64(fo.pages())
+	sh.counts[fo.list]--
 	fo.list = listNone
 }
 
@@ -172,7 +207,7 @@ func (c *Cache) removed(fo *Folio) {
 	c.folios.Add(-1)
 }
 
-// makeRoom reclaims until n more bytes fit, or nothing more can be had.
+// makeRoom reclaims until n more bytes fit, or enough was looked at.
 func (c *Cache) makeRoom(n int64) {
 	over := c.bytes.Load() + n - c.Limit()
 	if over <= 0 {
@@ -180,77 +215,104 @@ func (c *Cache) makeRoom(n int64) {
 	}
 	// A little more than needed, so that not every allocation comes here.
 	over += min(c.Limit()/64, 1<<20)
-	var got int64
+	budget := 1024 + 4*int(over>>PageShift)
 	start := c.hand.Add(1)
-	for pass := 0; pass < 3 && got < over; pass++ {
-		for i := range uint32(cacheShards) {
-			if got += c.shrink(&c.shards[(start+i)%cacheShards], over-got, pass > 0); got >= over {
-				return
-			}
+	for pass := 0; pass < 2 && over > 0; pass++ { // twice: the first may only take marks of use off
+		for i := uint32(0); i < cacheShards && over > 0 && budget > 0; i++ {
+			over -= c.shrink(&c.shards[(start+i)%cacheShards], over, &budget)
 		}
 	}
-	if got < over && c.dirty.Load() > 0 {
+	if over > 0 && c.dirty.Load() > 0 {
 		c.wakeAll()
 	}
 }
 
-// shrink reclaims up to want bytes of one shard. Hard looks through the whole list, else through a part.
-func (c *Cache) shrink(sh *shard, want int64, hard bool) (got int64) {
+// shrink reclaims up to want bytes of one shard, and looks at no more folios than the budget allows and the list holds.
+func (c *Cache) shrink(sh *shard, want int64, budget *int) (got int64) {
 	var victims [32]*Folio
-	budget := 256
-	if hard {
-		budget = 4096
-	}
-	for budget > 0 && got < want {
-		n := 0
+	sh.mu.Lock()
+	look := min(*budget, sh.counts[listIn]+sh.counts[listActive])
+	sh.mu.Unlock()
+	for look > 0 && got < want {
 		sh.mu.Lock()
-		// Keep the active list at no more than two thirds.
-		for i := 0; i < 32 && sh.counts[listActive] > 2*sh.counts[listIn]; i++ {
-			fo := sh.lists[listActive].prev
-			if fo == &sh.lists[listActive] {
-				break
-			}
-			sh.pull(fo)
-			fo.flags.And(^(flagAccessed | flagReferenced))
-			sh.push(fo, listIn)
-		}
-		for n < len(victims) && budget > 0 {
-			fo := sh.lists[listIn].prev
-			if fo == &sh.lists[listIn] {
-				budget = 0
-				break
-			}
-			budget--
-			sh.pull(fo)
-			f := fo.flags.Load()
-			switch {
-			case f&flagReferenced != 0 && f&flagDropBehind == 0:
-				fo.flags.And(^(flagAccessed | flagReferenced))
-				sh.push(fo, listActive)
-			case f&(flagLocked|flagDirty|flagWriteback) != 0:
-				sh.push(fo, listIn)
-			default:
-				// The folio stays on no list while it is looked at; a reference keeps its memory. It cannot have been
-				// freed: whoever removes it from the cache comes through this lock first.
-				fo.refs.Add(1)
-				sh.push(fo, listIn)
-				victims[n] = fo
-				n++
-			}
-		}
+		n, seen := sh.isolate(victims[:], min(look, 4*len(victims)))
 		sh.mu.Unlock()
-		if n == 0 {
-			break
-		}
-		for _, fo := range victims[:n] {
-			size := int64(fo.Len())
-			if c.reclaim(fo) {
+		look -= seen
+		*budget -= seen
+		for i, fo := range victims[:n] {
+			if got >= want {
+				fo.Put()
+			} else if size := int64(fo.Len()); c.reclaim(fo) {
 				got += size
 				c.reclaimed.Add(1)
 			}
+			victims[i] = nil
+		}
+		if seen == 0 {
+			break
 		}
 	}
 	return got
+}
+
+// isolate looks at the oldest inactive folios, look of them at most, and gives those that may be reclaimed, with a
+// reference, and how many it looked at. Hold the shard's lock.
+func (sh *shard) isolate(victims []*Folio, look int) (n, seen int) {
+	// Keep the active list at no more than two thirds.
+	for i := 0; i < 32 && sh.counts[listActive] > 2*sh.counts[listIn]; i++ {
+		fo := sh.lists[listActive].prev
+		sh.pull(fo)
+		fo.flags.And(^(flagAccessed | flagReferenced))
+		sh.push(fo, listIn)
+	}
+	for n < len(victims) && seen < look {
+		fo := sh.lists[listIn].prev
+		if fo == &sh.lists[listIn] {
+			break
+		}
+		seen++
+		sh.pull(fo)
+		f := fo.flags.Load()
+		switch {
+		case f&(flagDirty|flagWriteback) != 0:
+			sh.park(fo)
+		case f&flagReferenced != 0 && f&flagDropBehind == 0:
+			fo.flags.And(^(flagAccessed | flagReferenced))
+			sh.push(fo, listActive)
+		case f&flagLocked != 0:
+			sh.push(fo, listIn)
+		default:
+			// A reference keeps its memory. It cannot have been freed: whoever removes it from the cache comes through this
+			// lock first.
+			fo.refs.Add(1)
+			sh.push(fo, listIn)
+			victims[n] = fo
+			n++
+		}
+	}
+	return n, seen
+}
+
+// park leaves a dirty folio off the lists. Whoever makes it clean looks for the mark after he did, and this looks at the folio
+// after it set the mark, so one of the two puts it back. Hold the shard's lock.
+func (sh *shard) park(fo *Folio) {
+	fo.flags.Or(flagParked)
+	if fo.flags.Load()&(flagDirty|flagWriteback) == 0 && fo.flags.And(^flagParked)&flagParked != 0 {
+		sh.push(fo, listIn)
+	}
+}
+
+// unpark puts a folio that became clean back, to be looked at soon. old are its flags from when it did.
+func (c *Cache) unpark(fo *Folio, old uint32) {
+	if old&flagParked == 0 {
+		return
+	}
+	sh := c.shardOf(fo)
+	sh.mu.Lock()
+	if fo.flags.And(^flagParked)&flagParked != 0 && fo.list == listNone && fo.AddressSpace() != nil {
+		sh.pushOld(fo)
+	}
+	sh.mu.Unlock()
 }
 
 // reclaim drops one folio if it is clean and nobody else uses it. Consumes a reference.

@@ -40,9 +40,14 @@ func DirtyFolio(as *AddressSpace, fo *Folio) bool {
 // so that an integrity sync finds the folio. Hold the lock.
 func (fo *Folio) ClearDirtyForIO() bool {
 	as := fo.AddressSpace()
-	if as == nil || fo.flags.And(^flagDirty)&flagDirty == 0 {
+	if as == nil {
 		return false
 	}
+	old := fo.flags.And(^flagDirty)
+	if old&flagDirty == 0 {
+		return false
+	}
+	as.cache.unpark(fo, old)
 	as.dirty.Add(-1)
 	as.cache.dirty.Add(-int64(fo.Len()))
 	as.cache.drained()
@@ -56,7 +61,8 @@ func (fo *Folio) CancelDirty() {
 		return
 	}
 	as.mu.Lock()
-	was := fo.flags.And(^flagDirty)&flagDirty != 0
+	old := fo.flags.And(^flagDirty)
+	was := old&flagDirty != 0
 	as.tree.clearTag(fo.index, TagDirty)
 	as.tree.clearTag(fo.index, TagTowrite)
 	if was {
@@ -64,6 +70,7 @@ func (fo *Folio) CancelDirty() {
 	}
 	as.mu.Unlock()
 	if was {
+		as.cache.unpark(fo, old)
 		as.cache.dirty.Add(-int64(fo.Len()))
 		as.cache.drained()
 	}
@@ -94,11 +101,15 @@ func (fo *Folio) EndWriteback() {
 	as.tree.clearTag(fo.index, TagWriteback)
 	as.writeback.Add(-1)
 	as.mu.Unlock()
+	as.cache.unpark(fo, old)
 	as.cache.wback.Add(-int64(fo.Len()))
 	as.cache.drained()
 	if old&flagWaiters != 0 {
 		fo.flags.And(^flagWaiters)
 		fo.wake()
+	}
+	if old&flagDropBehind != 0 {
+		fo.dropBehind()
 	}
 	fo.Put()
 }

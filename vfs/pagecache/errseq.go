@@ -1,14 +1,16 @@
 package pagecache
 
-import "sync"
+import (
+	"github.com/iomapfs/iomapfs/vfs/invariant"
+)
 
 // ErrSeq keeps the last error of writeback so that everybody who watches sees each error once (errseq_t). The zero
 // value is ready. Source: Documentation/core-api/errseq.rst.
 type ErrSeq struct {
-	mu   sync.Mutex // guards the rest. Leaf
-	sets uint64     // errors recorded
-	seq  uint64     // as above, but those that nobody saw in between count as one
-	seen bool       // somebody has been told of err
+	mu   invariant.Mutex[invariant.Leaf] // guards the rest
+	sets uint64                          // errors recorded
+	seq  uint64                          // as above, but those that nobody saw in between count as one
+	seen bool                            // somebody has been told of err
 	err  error
 }
 

@@ -2,20 +2,26 @@ package pagecache
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
-// Writeback (struct bdi_writeback) is the flusher of one super block: the list of its dirty address spaces and the
-// goroutine that writes them: those older than Options.Expire every Options.Interval, all of them when the cache holds
-// more dirty memory than its background threshold.
+// Writeback (struct bdi_writeback) is the flusher of one super block: its dirty address spaces and the goroutine that writes
+// them: those older than Options.Expire every Options.Interval, all of them when the cache holds more dirty memory than
+// its background threshold.
+//
+// An address space comes to the dirty list, which is in order of age, when its first folio becomes dirty. A pass moves those that
+// are old enough to the list of what is being written, and writes a piece of each in turn until that list is empty.
 type Writeback struct {
 	cache *Cache
 	name  string
 
-	mu    sync.Mutex // guards the list and the address spaces' places on it. Leaf
-	first *AddressSpace
-	last  *AddressSpace
+	mu    invariant.Mutex[invariant.List] // guards the lists and the address spaces' places on them; hosts are pinned and tags looked at under it
+	dirty asList                          // oldest first
+	io    asList                          // being written
+
+	errs ErrSeq // errors of data, for syncfs
 
 	wake    chan struct{}
 	stop    context.CancelFunc
@@ -66,75 +72,86 @@ func (c *Cache) wakeAll() {
 	c.mu.Unlock()
 }
 
-func (wb *Writeback) list(as *AddressSpace, now int64) {
-	wb.mu.Lock()
-	if !as.listed {
-		as.listed, as.dirtied = true, now
-		wb.append(as)
-	}
-	wb.mu.Unlock()
-}
+// asList is a list of address spaces by their places. Guarded by Writeback.mu.
+type asList struct{ first, last *AddressSpace }
 
-func (wb *Writeback) append(as *AddressSpace) {
-	as.wbPrev, as.wbNext = wb.last, nil
-	if wb.last != nil {
-		wb.last.wbNext = as
+func (l *asList) append(as *AddressSpace) {
+	as.wbPrev, as.wbNext, as.on = l.last, nil, l
+	if l.last != nil {
+		l.last.wbNext = as
 	} else {
-		wb.first = as
+		l.first = as
 	}
-	wb.last = as
+	l.last = as
 }
 
-func (wb *Writeback) unlink(as *AddressSpace) {
+func (l *asList) unlink(as *AddressSpace) {
 	if as.wbPrev != nil {
 		as.wbPrev.wbNext = as.wbNext
 	} else {
-		wb.first = as.wbNext
+		l.first = as.wbNext
 	}
 	if as.wbNext != nil {
 		as.wbNext.wbPrev = as.wbPrev
 	} else {
-		wb.last = as.wbPrev
+		l.last = as.wbPrev
 	}
-	as.wbNext, as.wbPrev = nil, nil
+	as.wbNext, as.wbPrev, as.on = nil, nil, nil
 }
 
-// forget takes an address space that is being evicted off the list.
-func (wb *Writeback) forget(as *AddressSpace) {
+// list puts an address space that became dirty on the list.
+func (wb *Writeback) list(as *AddressSpace, now int64) {
 	wb.mu.Lock()
-	if as.listed {
-		wb.unlink(as)
-		as.listed = false
+	if as.on == nil {
+		as.dirtied = now
+		wb.dirty.append(as)
 	}
 	wb.mu.Unlock()
 }
 
-// take gives the oldest dirty address space dirtied before the given time, pinned and moved to the end of the list.
-func (wb *Writeback) take(before, now int64) *AddressSpace {
+// forget takes an address space that is being evicted off its list.
+func (wb *Writeback) forget(as *AddressSpace) {
+	wb.mu.Lock()
+	if as.on != nil {
+		as.on.unlink(as)
+	}
+	wb.mu.Unlock()
+}
+
+// take gives the next address space to write, pinned, which stays on the list; nil when there is none. Those dirtied before the
+// given time go to the list of what is being written first.
+func (wb *Writeback) take(before int64) *AddressSpace {
 	wb.mu.Lock()
 	defer wb.mu.Unlock()
-	for as := wb.first; as != nil; {
-		next := as.wbNext
-		if as.dirty.Load() == 0 {
-			if !as.IsDirty() {
-				wb.unlink(as)
-				as.listed = false
-			}
-			as = next
-			continue
-		}
-		if as.dirtied > before {
-			return nil
-		}
-		if as.host.Pin() {
-			wb.unlink(as)
-			as.dirtied = now
-			wb.append(as)
+	for as := wb.dirty.first; as != nil && as.dirtied <= before; as = wb.dirty.first {
+		wb.dirty.unlink(as)
+		wb.io.append(as)
+	}
+	for as := wb.io.first; as != nil; as = wb.io.first {
+		if as.IsDirty() && as.host.Pin() {
 			return as
 		}
-		as = next
+		wb.io.unlink(as) // clean, or about to be evicted
 	}
 	return nil
+}
+
+// visited puts an address space that take gave to the end: of those being written when more of it is waiting, else of the dirty
+// ones.
+func (wb *Writeback) visited(as *AddressSpace, more bool, now int64) {
+	wb.mu.Lock()
+	defer wb.mu.Unlock()
+	if as.on != &wb.io {
+		return // evicted
+	}
+	wb.io.unlink(as)
+	switch {
+	case more:
+		wb.io.append(as)
+	case as.IsDirty():
+		as.dirtied = now
+		wb.dirty.append(as)
+	}
 }
 
 func (wb *Writeback) run(ctx context.Context) {
@@ -157,31 +174,26 @@ const passBudget = 4096
 
 // pass writes what is old enough, and while the cache is over its background threshold everything, oldest first.
 func (wb *Writeback) pass(ctx context.Context) {
-	begun := time.Now().UnixNano()
 	for ctx.Err() == nil {
-		now := time.Now().UnixNano()
-		before := now - int64(wb.cache.opts.Expire)
-		if wb.cache.dirty.Load() > wb.cache.background() {
-			before = now
+		before := time.Now().UnixNano()
+		if wb.cache.dirty.Load() <= wb.cache.background() {
+			before -= int64(wb.cache.opts.Expire)
 		}
-		// What was visited in this pass has a younger date and waits for the next, unless memory is short.
-		if before > begun && wb.cache.dirty.Load() <= wb.cache.background() {
-			before = begun
-		}
-		as := wb.take(before, now)
+		as := wb.take(before)
 		if as == nil {
 			return
 		}
 		wbc := WritebackControl{Budget: passBudget, Cyclic: true}
-		err := as.ops.writePages(ctx, as, &wbc)
-		if err == nil && wbc.Wrote == 0 && as.dirty.Load() > 0 {
-			// Everything dirty was locked or in flight: let that end instead of spinning.
+		_ = as.ops.writePages(ctx, as, &wbc) // recorded in the address space by the filesystem
+		wb.visited(as, wbc.Wrote >= passBudget, time.Now().UnixNano())
+		as.host.Unpin()
+		if wbc.Wrote == 0 {
+			// Everything dirty was locked or in flight, or cannot be written: let that end instead of spinning.
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Millisecond):
 			}
 		}
-		as.host.Unpin()
 	}
 }
 
@@ -196,9 +208,11 @@ func (ops *Operations) writePages(ctx context.Context, as *AddressSpace, wbc *Wr
 func (wb *Writeback) SyncAll(ctx context.Context) error {
 	var list []*AddressSpace
 	wb.mu.Lock()
-	for as := wb.first; as != nil; as = as.wbNext {
-		if as.IsDirty() && as.host.Pin() {
-			list = append(list, as)
+	for _, l := range []*asList{&wb.io, &wb.dirty} {
+		for as := l.first; as != nil; as = as.wbNext {
+			if as.IsDirty() && as.host.Pin() {
+				list = append(list, as)
+			}
 		}
 	}
 	wb.mu.Unlock()
@@ -216,6 +230,12 @@ func (wb *Writeback) SyncAll(ctx context.Context) error {
 	}
 	return first
 }
+
+// SampleError gives the point to watch errors of data of the whole super block from.
+func (wb *Writeback) SampleError() uint64 { return wb.errs.Sample() }
+
+// CheckError gives an error of data of any file recorded since, once.
+func (wb *Writeback) CheckError(since *uint64) error { return wb.errs.Check(since) }
 
 // Balance (balance_dirty_pages) holds a writer back while the cache has too much dirty memory, and lets it write its own
 // file meanwhile. Call with the inode lock at most: no folio, map or transaction held.

@@ -3,6 +3,7 @@ package pagecache
 import (
 	"context"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/iomapfs/iomapfs/vfs/arena"
 	"github.com/iomapfs/iomapfs/vfs/invariant"
@@ -26,7 +27,8 @@ const (
 	flagReferenced // … twice: worth keeping
 	flagReadahead  // reaching this folio starts the next readahead window
 	flagDropBehind // not worth keeping after use
-	flagActive     // on the active list
+	flagReading    // counted in Cache.reading
+	flagParked     // taken off the reclaim lists while dirty or under writeback
 )
 
 // Folio (struct folio) is 2^order pages of a file, naturally aligned in it, in memory outside the Go heap.
@@ -42,9 +44,13 @@ type Folio struct {
 	index uint64 // of the first page in the file
 	order uint8
 	list  uint8 // LRU list the folio is on; guarded by its shard's lock
+	rank  invariant.Rank
 	flags atomic.Uint32
 	refs  atomic.Int32
 	data  []byte
+
+	holder invariant.Holder
+	group  uintptr // of the lock order: the address space
 
 	private any // guarded by the folio lock
 
@@ -56,10 +62,13 @@ func newFolio(as *AddressSpace, index uint64, order uint8) (*Folio, error) {
 	if err != nil {
 		return nil, err
 	}
-	fo := &Folio{index: index, order: order, data: mem}
+	fo := &Folio{index: index, order: order, rank: as.rank, group: uintptr(unsafe.Pointer(as)), data: mem}
 	fo.as.Store(as)
 	fo.refs.Store(2) // the cache's and the caller's
 	fo.flags.Store(flagLocked)
+	if invariant.Enabled {
+		fo.holder.Took(fo.rank, fo.group, fo.index)
+	}
 	return fo, nil
 }
 
@@ -111,39 +120,68 @@ func (fo *Folio) Put() {
 
 // Lock waits for the folio lock. Rank: inside the invalidate lock, outside transactions. Several: ascending index.
 func (fo *Folio) Lock() {
+	if invariant.Enabled {
+		fo.holder.Wait(fo.rank, fo.group, fo.index)
+	}
 	if !fo.TryLock() {
 		fo.wait((*Folio).TryLock)
 	}
 }
 
-// LockCtx is Lock that gives up when ctx ends before it sleeps. Folio locks are held for I/O at most, so the wait
-// itself is not interrupted.
+// LockCtx (folio_lock_killable) is Lock that gives up when ctx ends.
 func (fo *Folio) LockCtx(ctx context.Context) error {
+	if invariant.Enabled {
+		fo.holder.Wait(fo.rank, fo.group, fo.index)
+	}
 	if fo.TryLock() {
 		return nil
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	fo.wait((*Folio).TryLock)
-	return nil
+	return fo.waitCtx(ctx, (*Folio).TryLock)
 }
 
 // TryLock takes the lock if it is free.
-func (fo *Folio) TryLock() bool { return fo.flags.Or(flagLocked)&flagLocked == 0 }
+func (fo *Folio) TryLock() bool {
+	ok := fo.flags.Or(flagLocked)&flagLocked == 0
+	if ok && invariant.Enabled {
+		fo.holder.Took(fo.rank, fo.group, fo.index)
+	}
+	return ok
+}
+
+// Disown says that the lock, which this goroutine took, is left to I/O in flight. The checks of lock order need to know.
+func (fo *Folio) Disown() {
+	if invariant.Enabled {
+		fo.holder.Disown()
+	}
+}
 
 // Locked reports whether somebody holds the lock.
 func (fo *Folio) Locked() bool { return fo.flags.Load()&flagLocked != 0 }
 
 // Unlock releases the lock; any goroutine.
 func (fo *Folio) Unlock() {
-	old := fo.flags.And(^(flagLocked | flagWaiters))
 	if invariant.Enabled {
-		invariant.Check(old&flagLocked != 0, "folio %d: unlocked while not locked", fo.index)
+		invariant.Check(fo.Locked(), "folio %d: unlocked while not locked", fo.index)
+		fo.holder.Released()
 	}
+	if fo.flags.Load()&flagReading != 0 {
+		fo.endReading()
+	}
+	old := fo.flags.And(^(flagLocked | flagWaiters))
 	if old&flagWaiters != 0 {
 		fo.wake()
 	}
+}
+
+// startReading and endReading count a locked folio among those that are being read ahead.
+func (fo *Folio) startReading() {
+	fo.flags.Or(flagReading)
+	fo.AddressSpace().cache.reading.Add(int64(fo.Len()))
+}
+
+func (fo *Folio) endReading() {
+	fo.flags.And(^flagReading)
+	fo.AddressSpace().cache.reading.Add(-int64(fo.Len()))
 }
 
 // EndRead ends a read: sets uptodate when ok and unlocks, in that order for every observer.
@@ -206,6 +244,3 @@ func (fo *Folio) MarkAccessed() {
 		fo.flags.Or(flagReferenced)
 	}
 }
-
-// SetDropBehind asks for the folio to leave the cache after its use.
-func (fo *Folio) SetDropBehind() { fo.flags.Or(flagDropBehind) }

@@ -14,6 +14,8 @@ type ReadFlags uint8
 const (
 	// NoWait answers errno.AGAIN, or a short count, rather than wait for I/O.
 	NoWait ReadFlags = 1 << iota
+	// DontCache leaves nothing in the cache that was not there before (RWF_DONTCACHE).
+	DontCache
 )
 
 // Read (filemap_read) copies from the cache into dst, reading what is missing. It gives fewer bytes only at EOF, as the
@@ -27,12 +29,18 @@ func (as *AddressSpace) Read(ctx context.Context, ra *Readahead, dst []byte, pos
 	if int64(len(dst)) > size-pos {
 		dst = dst[:size-pos]
 	}
-	if ra != nil && pos != ra.end {
-		as.request(ctx, ra, pos, len(dst))
+	r := reader{as: as, flags: flags}
+	if ra != nil {
+		r.st = ra.at(pos)
+		if pos != r.st.end {
+			if d := ra.strided(pos, len(dst)); d != 0 && flags&NoWait == 0 {
+				as.strided(ctx, pos, len(dst), d, flags&DontCache != 0)
+			}
+		}
 	}
 	n := 0
 	for n < len(dst) {
-		fo, err := as.folioForRead(ctx, ra, pos, len(dst)-n, flags)
+		fo, err := r.folio(ctx, pos, len(dst)-n)
 		if err != nil {
 			if n > 0 {
 				break
@@ -46,14 +54,20 @@ func (as *AddressSpace) Read(ctx context.Context, ra *Readahead, dst []byte, pos
 			break
 		}
 		m := copy(dst[n:], fo.data[pos-fo.Pos():min(int64(fo.Len()), size-fo.Pos())])
-		if ra == nil || pos != ra.end || pos == fo.Pos() {
+		n += m
+		pos += int64(m)
+		switch {
+		case flags&DontCache != 0:
+			if fo.flags.Load()&flagDropBehind != 0 && (pos == fo.End() || pos >= size) {
+				fo.dropBehind()
+			}
+		case r.st == nil || pos-int64(m) != r.st.end || pos-int64(m) == fo.Pos(): // not the next piece of the same folio
+			fo.keep()
 			fo.MarkAccessed()
 		}
 		fo.Put()
-		n += m
-		pos += int64(m)
-		if ra != nil {
-			ra.end = pos
+		if r.st != nil {
+			r.st.end = pos
 		}
 		if m == 0 {
 			break
@@ -62,8 +76,16 @@ func (as *AddressSpace) Read(ctx context.Context, ra *Readahead, dst []byte, pos
 	return n, nil
 }
 
-// folioForRead gives the folio over pos with a reference, uptodate at least from pos for the bytes wanted in it.
-func (as *AddressSpace) folioForRead(ctx context.Context, ra *Readahead, pos int64, want int, flags ReadFlags) (*Folio, error) {
+// reader is one call of Read.
+type reader struct {
+	as    *AddressSpace
+	st    *stream // nil: no readahead
+	flags ReadFlags
+}
+
+// folio gives the folio over pos with a reference, uptodate at least from pos for the bytes wanted in it.
+func (r *reader) folio(ctx context.Context, pos int64, want int) (*Folio, error) {
+	as, flags, drop := r.as, r.flags, r.flags&DontCache != 0
 	index := uint64(pos) >> PageShift
 	for try := 0; ; try++ {
 		fo := as.Get(index)
@@ -76,7 +98,7 @@ func (as *AddressSpace) folioForRead(ctx context.Context, ra *Readahead, pos int
 			}
 			if try == 0 {
 				as.cache.misses.Add(1)
-				as.miss(ctx, ra, index, pageEnd(pos+int64(want))-index)
+				as.miss(ctx, r.st, index, pageEnd(pos+int64(want))-index, drop)
 				continue
 			}
 			var err error
@@ -89,8 +111,8 @@ func (as *AddressSpace) folioForRead(ctx context.Context, ra *Readahead, pos int
 			return fo, nil
 		}
 		f := fo.flags.Load()
-		if f&flagReadahead != 0 && flags&NoWait == 0 && fo.flags.And(^flagReadahead)&flagReadahead != 0 {
-			as.ahead(ctx, ra, fo.index)
+		if f&flagReadahead != 0 && r.st != nil && flags&NoWait == 0 && fo.flags.And(^flagReadahead)&flagReadahead != 0 {
+			as.ahead(ctx, r.st, fo.index, drop)
 		}
 		if f&flagUptodate != 0 {
 			if try == 0 {
@@ -123,12 +145,14 @@ func (as *AddressSpace) readNew(ctx context.Context, index uint64) (*Folio, erro
 	}
 	if !fo.Uptodate() {
 		err = as.ops.ReadFolio(ctx, fo)
+		fo.Disown()
 	} else {
 		fo.Unlock()
 	}
 	as.InvalidateLock.RUnlock()
-	if fo.Locked() {
-		fo.wait(func(fo *Folio) bool { return !fo.Locked() })
+	if werr := fo.waitRead(ctx); werr != nil {
+		fo.Put()
+		return nil, werr
 	}
 	if fo.Uptodate() {
 		return fo, nil
@@ -148,7 +172,10 @@ func (as *AddressSpace) readError(index uint64) error {
 // makeUptodate waits for a read in progress and reads what is still missing. False without error: look again.
 func (as *AddressSpace) makeUptodate(ctx context.Context, fo *Folio, pos int64, want int) (bool, error) {
 	as.InvalidateLock.RLock()
-	fo.Lock()
+	if err := fo.LockCtx(ctx); err != nil {
+		as.InvalidateLock.RUnlock()
+		return false, err
+	}
 	switch {
 	case fo.AddressSpace() != as:
 		fo.Unlock()
@@ -168,9 +195,10 @@ func (as *AddressSpace) makeUptodate(ctx context.Context, fo *Folio, pos int64, 
 		}
 	}
 	err := as.ops.ReadFolio(ctx, fo)
+	fo.Disown()
 	as.InvalidateLock.RUnlock()
-	if fo.Locked() {
-		fo.wait(func(fo *Folio) bool { return !fo.Locked() })
+	if werr := fo.waitRead(ctx); werr != nil {
+		return false, werr
 	}
 	switch {
 	case fo.Uptodate():
@@ -179,6 +207,14 @@ func (as *AddressSpace) makeUptodate(ctx context.Context, fo *Folio, pos int64, 
 		err = as.readError(fo.index)
 	}
 	return false, err
+}
+
+// waitRead (folio_wait_locked_killable) waits for the end of a read, or of ctx.
+func (fo *Folio) waitRead(ctx context.Context) error {
+	if !fo.Locked() {
+		return nil
+	}
+	return fo.waitCtx(ctx, func(fo *Folio) bool { return !fo.Locked() })
 }
 
 // ReadFolio (read_mapping_folio) gives the folio over page index, uptodate and with a reference.

@@ -1,20 +1,9 @@
 package pagecache
 
-import "context"
+import (
+	"context"
 
-// Readahead (struct file_ra_state) is what one open file remembers of how it is read. The zero value is a new file. One
-// reader at a time.
-type Readahead struct {
-	start, size, async uint64 // pages: the window read last, and the part of it that is ahead of the marker
-	end                int64  // byte after the last read
-	last, stride       int64  // bytes: the last request and its distance from the one before
-	strides            int    // requests in a row at that distance
-}
-
-// Windows, in pages.
-const (
-	raInitial = 4
-	raMax     = 256
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // ReadaheadControl (struct readahead_control) is one run of new, locked folios to be read.
@@ -58,8 +47,8 @@ func (rac *ReadaheadControl) Next() *Folio {
 }
 
 // populate makes folios for the pages [start, start+n) that are not cached and has them read, without waiting. mark is
-// the page whose folio gets the readahead marker; wanted as in ReadaheadControl. Hold the invalidate lock shared.
-func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wanted bool) {
+// the page whose folio gets the readahead marker; wanted as in ReadaheadControl; drop: new folios are not to stay. Hold the invalidate lock shared.
+func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wanted, drop bool) {
 	var room [64]*Folio
 	rac := ReadaheadControl{as: as, folios: room[:0], wanted: wanted}
 	flush := func() {
@@ -73,7 +62,13 @@ func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wan
 				_ = as.ops.ReadFolio(ctx, fo) // seen as a folio that is not uptodate
 			}
 		}
+		if invariant.Enabled {
+			for _, fo := range rac.folios[:rac.next] {
+				fo.holder.Disown() // without a reference: nothing but the address of the folio is looked at
+			}
+		}
 		for _, fo := range rac.folios[rac.next:] { // not taken: not to be found half made
+			fo.endReading()
 			if fo.private != nil {
 				as.drop(fo)
 			} else {
@@ -99,6 +94,10 @@ func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wan
 			i++ // somebody else was first
 			continue
 		}
+		fo.startReading()
+		if drop {
+			fo.SetDropBehind()
+		}
 		if mark >= fo.index && mark < fo.index+fo.pages() {
 			fo.flags.Or(flagReadahead)
 		}
@@ -111,88 +110,98 @@ func (as *AddressSpace) populate(ctx context.Context, start, n, mark uint64, wan
 	flush()
 }
 
-// window reads [start, start+n) as far as the file goes.
-func (as *AddressSpace) window(ctx context.Context, start, n, mark uint64, wanted bool) {
+// window reads [start, start+n) as far as the file goes and memory for reads in flight allows, but a folio at least, and gives
+// how many pages that is.
+func (as *AddressSpace) window(ctx context.Context, start, n, mark uint64, wanted, drop bool) uint64 {
 	end := pageEnd(as.host.Size())
 	if start >= end {
-		return
+		return 0
 	}
+	n = min(n, end-start, as.cache.readRoom())
 	as.InvalidateLock.RLock()
-	as.populate(ctx, start, min(n, end-start), mark, wanted)
+	as.populate(ctx, start, n, mark, wanted, drop)
 	as.InvalidateLock.RUnlock()
+	return n
 }
 
 const noMark = ^uint64(0)
 
-// miss reads around page index, which is not cached and of which the reader wants req pages.
-func (as *AddressSpace) miss(ctx context.Context, ra *Readahead, index, req uint64) {
-	if ra == nil {
-		as.window(ctx, index, min(req, raMax), noMark, true)
-		return
-	}
+// miss reads around page index, which is not cached and of which the reader wants req pages. st is the reader's stream, nil
+// when he has none.
+func (as *AddressSpace) miss(ctx context.Context, st *stream, index, req uint64, drop bool) {
 	pos := int64(index) << PageShift
 	switch {
-	case ra.size > 0 && index == ra.start+ra.size, ra.size > 0 && index == ra.start+ra.size-ra.async:
-		ra.start = index
-		ra.size = min(2*ra.size, raMax)
-	case pos == 0 || pos <= ra.end && ra.end-pos <= PageSize: // begins at 0 or where the last read ended
-		ra.start = index
-		ra.size = raInitial
-		for ra.size < 2*req && ra.size < raMax {
-			ra.size *= 2
-		}
+	case st == nil:
+		as.window(ctx, index, min(req, raMax), noMark, true, drop)
+		return
+	case st.size > 0 && (index == st.start+st.size || index == st.start+st.size-st.async):
+		st.grow(index) // the window, or the part of it that was to be read ahead, went by
+	case pos == 0 || st.end >= 0 && pos <= st.end+PageSize-1: // begins at 0, or where the last read ended
+		st.first(index, req)
 	default: // random
-		ra.start, ra.size, ra.async = index, 0, 0
-		as.window(ctx, index, min(req, raMax), noMark, true)
+		st.start, st.size, st.async = index, 0, 0
+		as.window(ctx, index, min(req, raMax), noMark, true, drop)
 		return
 	}
-	ra.size = max(ra.size, min(req, raMax))
-	ra.async = ra.size
-	if ra.size > req {
-		ra.async = ra.size - req
+	st.size = max(st.size, min(req, raMax))
+	st.async = st.size
+	if st.size > req {
+		st.async = st.size - req
 	}
-	as.window(ctx, ra.start, ra.size, ra.start+ra.size-ra.async, false)
+	st.size = as.window(ctx, st.start, st.size, st.start+st.size-st.async, false, drop)
 }
 
-// ahead is called when the reader reaches the marker: the next window is read while he goes on.
-func (as *AddressSpace) ahead(ctx context.Context, ra *Readahead, index uint64) {
-	if ra == nil {
-		return
-	}
-	if ra.size == 0 || index < ra.start || index >= ra.start+ra.size {
-		ra.start, ra.size = index, raInitial // another stream of the file
+// ahead is called when the reader of st reaches the marker at page index: the next window is read while he goes on.
+func (as *AddressSpace) ahead(ctx context.Context, st *stream, index uint64, drop bool) {
+	if st.size > 0 && index >= st.start && index < st.start+st.size {
+		st.grow(st.start + st.size)
 	} else {
-		ra.start += ra.size
-		ra.size = min(2*ra.size, raMax)
+		// Somebody else's window, or this stream was forgotten: what is cached from here on was read ahead for it.
+		next := as.nextMiss(index, raMax)
+		if next-index >= raMax {
+			return
+		}
+		st.size = max(next-index, raInitial/2)
+		st.grow(next)
 	}
-	ra.async = ra.size
-	as.window(ctx, ra.start, ra.size, ra.start, false)
+	st.size = as.window(ctx, st.start, st.size, st.start, false, drop)
+	st.async = st.size
 }
 
-// request looks at a request before it is served: several at the same distance are a strided stream, whose next pieces are
-// read ahead.
-func (as *AddressSpace) request(ctx context.Context, ra *Readahead, pos int64, n int) {
-	d := pos - ra.last
-	if d == ra.stride && d != 0 {
-		ra.strides++
-	} else {
-		ra.stride, ra.strides = d, 0
+// nextMiss (page_cache_next_miss) gives the first page from index on that is not cached, index+most at most.
+func (as *AddressSpace) nextMiss(index, most uint64) uint64 {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	i := index
+	for i-index < most {
+		fo := as.tree.get(i)
+		if fo == nil {
+			return i
+		}
+		i = fo.index + fo.pages()
 	}
-	ra.last = pos
-	if ra.strides < 2 || d > 0 && d <= int64(n)+PageSize || n > 64<<10 {
-		return
-	}
+	return index + most
+}
+
+// strided reads ahead what comes next in a stream of requests of n bytes at the distance d.
+func (as *AddressSpace) strided(ctx context.Context, pos int64, n int, d int64, drop bool) {
 	for i := range int64(4) {
 		at := pos + d*(i+1)
 		if at < 0 {
 			return
 		}
-		as.window(ctx, uint64(at)>>PageShift, pageEnd(at+int64(n))-uint64(at)>>PageShift, noMark, false)
+		as.window(ctx, uint64(at)>>PageShift, pageEnd(at+int64(n))-uint64(at)>>PageShift, noMark, false, drop)
 	}
 }
 
 // Readahead reads [pos, pos+n) into the cache without waiting (fadvise WILLNEED).
 func (as *AddressSpace) Readahead(ctx context.Context, pos, n int64) {
 	first := uint64(pos) >> PageShift
-	as.window(ctx, first, min(pageEnd(pos+n)-first, 16*raMax), noMark, false)
+	for end := min(pageEnd(pos+n), first+16*raMax, pageEnd(as.host.Size())); first < end; {
+		got := as.window(ctx, first, min(end-first, raMax), noMark, false, false)
+		if got == 0 {
+			return
+		}
+		first += got
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // Host is what an address space must know about the object it caches. *vfs.Inode implements it.
@@ -43,7 +45,7 @@ type Operations struct {
 type AddressSpace struct {
 	// InvalidateLock is held exclusively over truncation and punching, from before the cache is dropped until the blocks
 	// are freed, and shared to add folios and read them. Inside the inode lock, outside folio locks.
-	InvalidateLock sync.RWMutex
+	InvalidateLock invariant.RWMutex[invariant.Invalidate]
 
 	PrivateMu sync.Mutex // guards Private and what hangs on it. Inside folio locks
 	Private   any        // of the layer above: the buffers that fsync writes
@@ -54,10 +56,11 @@ type AddressSpace struct {
 	host  Host
 
 	ops      *Operations
-	minOrder uint8 // of new folios: a block is never larger than a folio
+	rank     invariant.Rank // of the folio locks
+	minOrder uint8          // of new folios: a block is never larger than a folio
 	maxOrder uint8
 
-	mu   sync.RWMutex // guards tree and nr; leaf but for shard locks
+	mu   invariant.RWMutex[invariant.Leaf] // guards tree and nr
 	tree tree
 	nr   int64 // pages cached
 
@@ -67,18 +70,17 @@ type AddressSpace struct {
 	errs      ErrSeq
 
 	// guarded by wb.mu
-	listed   bool
-	dirtied  int64 // when it came to the list, ns
-	wbNext   *AddressSpace
-	wbPrev   *AddressSpace
-	visiting bool
+	on      *asList // the flusher's list it is on
+	dirtied int64   // when it came to the list, ns
+	wbNext  *AddressSpace
+	wbPrev  *AddressSpace
 }
 
 var noOps = &Operations{}
 
 // Init makes the address space ready. ops may be nil until SetOps.
 func (as *AddressSpace) Init(c *Cache, wb *Writeback, host Host, ops *Operations) {
-	as.cache, as.wb, as.host = c, wb, host
+	as.cache, as.wb, as.host, as.rank = c, wb, host, invariant.RankFolio
 	if as.ops = ops; ops == nil {
 		as.ops = noOps
 	}
@@ -86,6 +88,10 @@ func (as *AddressSpace) Init(c *Cache, wb *Writeback, host Host, ops *Operations
 
 // SetOps replaces the operations while nothing is cached.
 func (as *AddressSpace) SetOps(ops *Operations) { as.ops = ops }
+
+// SetMeta says, while nothing is cached, that this is the cache of a device: its folios hold a filesystem's metadata and are
+// locked under the filesystem's locks, as buffers are.
+func (as *AddressSpace) SetMeta() { as.rank = invariant.RankBuffer }
 
 // Ops gives the operations in force.
 func (as *AddressSpace) Ops() *Operations { return as.ops }
@@ -147,16 +153,21 @@ func (as *AddressSpace) GetLocked(index uint64) *Folio {
 }
 
 // Grab finds or makes the folio that covers page index and gives it locked and with a reference. A new one is not
-// uptodate, and as large as sizeHint bytes from index on suggest and the address space allows.
-// Errors: errno.NOMEM; ctx's while waiting for a lock.
-func (as *AddressSpace) Grab(ctx context.Context, index uint64, sizeHint int64) (*Folio, error) {
+// uptodate, and as large as sizeHint bytes from index on suggest and the address space allows. ctx does not end the wait
+// for a lock: the caller may be in the middle of a change.
+// Errors: errno.NOMEM.
+func (as *AddressSpace) Grab(_ context.Context, index uint64, sizeHint int64) (*Folio, error) {
+	return as.grab(index, sizeHint, false)
+}
+
+func (as *AddressSpace) grab(index uint64, sizeHint int64, uncached bool) (*Folio, error) {
 	for {
 		if fo := as.Get(index); fo != nil {
-			if err := fo.LockCtx(ctx); err != nil {
-				fo.Put()
-				return nil, err
-			}
+			fo.Lock()
 			if fo.AddressSpace() == as {
+				if !uncached {
+					fo.keep()
+				}
 				return fo, nil
 			}
 			fo.Unlock()
@@ -164,6 +175,9 @@ func (as *AddressSpace) Grab(ctx context.Context, index uint64, sizeHint int64) 
 			continue
 		}
 		fo, err := as.add(index, as.orderFor(index, sizeHint))
+		if fo != nil && uncached {
+			fo.SetDropBehind()
+		}
 		if fo != nil || err != nil {
 			return fo, err
 		}
@@ -172,8 +186,8 @@ func (as *AddressSpace) Grab(ctx context.Context, index uint64, sizeHint int64) 
 
 // orderFor picks the order of a new folio: no larger than what is wanted, than alignment and the address space allow.
 func (as *AddressSpace) orderFor(index uint64, size int64) uint8 {
-	o := as.minOrder
-	for o < as.maxOrder && int64(PageSize)<<(o+1) <= size && index&(1<<(o+1)-1) == 0 {
+	o, top := as.minOrder, min(as.maxOrder, as.cache.maxOrder())
+	for o < top && int64(PageSize)<<(o+1) <= size && index&(1<<(o+1)-1) == 0 {
 		o++
 	}
 	return o
@@ -181,20 +195,24 @@ func (as *AddressSpace) orderFor(index uint64, size int64) uint8 {
 
 // add makes a folio at index, locked and with a reference; nil without error when somebody else was first.
 func (as *AddressSpace) add(index uint64, order uint8) (*Folio, error) {
+	want := index
 	index &^= 1<<order - 1
 	as.cache.makeRoom(PageSize << order)
 	fo, err := newFolio(as, index, order)
 	if err != nil {
+		if order > as.minOrder {
+			return as.add(want, as.minOrder)
+		}
 		return nil, err
 	}
 	as.mu.Lock()
 	if as.tree.next(index, index+fo.pages(), TagAny) != nil {
 		as.mu.Unlock()
-		fo.flags.Store(0)
+		fo.Unlock()
 		fo.Put()
 		fo.Put()
 		if order > as.minOrder {
-			return as.add(index, as.minOrder) // a smaller one may fit beside what is there; the caller looks again
+			return as.add(want, as.minOrder) // a smaller one may fit beside what is there; the caller looks again
 		}
 		return nil, nil
 	}
@@ -267,8 +285,14 @@ func (as *AddressSpace) detach(fo *Folio) {
 	fo.Put()
 }
 
-// SetError records an error of writeback for everybody who has the file open.
-func (as *AddressSpace) SetError(err error) { as.errs.Set(err) }
+// SetError (mapping_set_error) records an error of writeback for everybody who has the file open, and for those who sync the
+// whole filesystem.
+func (as *AddressSpace) SetError(err error) {
+	as.errs.Set(err)
+	if as.wb != nil {
+		as.wb.errs.Set(err)
+	}
+}
 
 // SampleError gives the point to watch errors from.
 func (as *AddressSpace) SampleError() uint64 { return as.errs.Sample() }

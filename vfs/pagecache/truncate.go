@@ -17,6 +17,11 @@ func (as *AddressSpace) TruncateRange(start, end int64) {
 	if start >= end {
 		return
 	}
+	as.InvalidateLock.AssertExclusive()
+	as.truncate(start, end)
+}
+
+func (as *AddressSpace) truncate(start, end int64) {
 	first, last := uint64(start)>>PageShift, uint64(maxIndex)
 	if end < maxIndex<<PageShift {
 		last = pageEnd(end)
@@ -131,7 +136,7 @@ func (as *AddressSpace) evictClean(fo *Folio) bool {
 
 // Evict empties the address space when its inode goes. What is dirty is lost: a live inode was written back before.
 func (as *AddressSpace) Evict() {
-	as.TruncateRange(0, math.MaxInt64)
+	as.truncate(0, math.MaxInt64) // nobody else has the inode: no lock is needed
 	if as.wb != nil {
 		as.wb.forget(as)
 	}

@@ -1,6 +1,7 @@
 package pagecache
 
 import (
+	"context"
 	"sync"
 	"unsafe"
 )
@@ -42,6 +43,28 @@ func (fo *Folio) wait(try func(fo *Folio) bool) {
 		b.cond.Wait()
 	}
 	b.mu.Unlock()
+}
+
+// waitCtx is wait that gives up when ctx ends.
+func (fo *Folio) waitCtx(ctx context.Context, try func(fo *Folio) bool) error {
+	if ctx.Done() == nil {
+		fo.wait(try)
+		return nil
+	}
+	defer context.AfterFunc(ctx, fo.wake)()
+	b := fo.bucket()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		fo.flags.Or(flagWaiters)
+		if try(fo) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b.cond.Wait()
+	}
 }
 
 func (fo *Folio) wake() {

@@ -50,6 +50,7 @@ func (as *AddressSpace) WriteIter(ctx context.Context, wbc *WritebackControl, fn
 			}
 			pages := int64(fo.pages())
 			err := fn(fo)
+			as.untag(fo)
 			fo.Put()
 			wbc.Wrote += pages
 			if err != nil && first == nil {
@@ -60,7 +61,9 @@ func (as *AddressSpace) WriteIter(ctx context.Context, wbc *WritebackControl, fn
 				for _, rest := range batch[i+1 : n] {
 					rest.Put()
 				}
-				as.cursor.Store(start)
+				if wbc.Cyclic {
+					as.cursor.Store(start)
+				}
 				if first == nil {
 					first = ctx.Err()
 				}
@@ -84,17 +87,33 @@ func (as *AddressSpace) takeForWrite(fo *Folio, wait bool) bool {
 		case fo.ClearDirtyForIO():
 			return true
 		default:
-			// Tagged but clean: the tag is stale.
-			as.mu.Lock()
-			if fo.flags.Load()&flagDirty == 0 {
-				as.tree.clearTag(fo.index, TagDirty)
-			}
-			as.tree.clearTag(fo.index, TagTowrite)
-			as.mu.Unlock()
+			as.clearStaleTags(fo)
 		}
 		fo.Unlock()
 		return false
 	}
+}
+
+// untag takes the tags off a folio that was handed out and not written after all, since a truncation is about to drop it: they
+// would keep the inode for dirty. Whoever has the folio's lock meanwhile sees to its tags himself.
+func (as *AddressSpace) untag(fo *Folio) {
+	if fo.flags.Load()&(flagDirty|flagWriteback) != 0 || !fo.TryLock() {
+		return
+	}
+	if fo.AddressSpace() == as {
+		as.clearStaleTags(fo)
+	}
+	fo.Unlock()
+}
+
+// clearStaleTags makes the tags of a locked folio agree with its flags.
+func (as *AddressSpace) clearStaleTags(fo *Folio) {
+	as.mu.Lock()
+	if fo.flags.Load()&flagDirty == 0 {
+		as.tree.clearTag(fo.index, TagDirty)
+		as.tree.clearTag(fo.index, TagTowrite)
+	}
+	as.mu.Unlock()
 }
 
 // tagTowrite marks what is dirty now in [start, end).

@@ -110,8 +110,11 @@ func TestExportedNamesAreDocumented(t *testing.T) {
 func bareLocks(fset *token.FileSet, file *ast.File) []string {
 	var bad []string
 	isLock := func(e ast.Expr) bool {
+		if i, ok := e.(*ast.IndexExpr); ok {
+			e = i.X // invariant.Mutex[rank]
+		}
 		if s, ok := e.(*ast.SelectorExpr); ok {
-			if x, ok := s.X.(*ast.Ident); ok && x.Name == "sync" {
+			if x, ok := s.X.(*ast.Ident); ok && (x.Name == "sync" || x.Name == "invariant") {
 				return s.Sel.Name == "Mutex" || s.Sel.Name == "RWMutex"
 			}
 		}
