@@ -48,6 +48,9 @@ func bufferedWrite(ctx context.Context, k *vfs.Kiocb, src source, ops *Ops, ro *
 	if k.NoWait {
 		flags |= OpNoWait
 	}
+	if k.DontCache {
+		flags |= OpDontCache
+	}
 	w := writer{ro: ro, src: src, start: k.Pos}
 	it := NewIter(k.Inode, k.Pos, int64(src.n), flags, ops)
 	defer it.Close(ctx)

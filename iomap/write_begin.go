@@ -30,7 +30,11 @@ func (it *Iter) GetFolio(ctx context.Context, pos, length int64) (*pagecache.Fol
 		fo.Put()
 		return nil, errno.AGAIN
 	}
-	return as.Grab(ctx, index, length+pos&(pagecache.PageSize-1))
+	size := length + pos&(pagecache.PageSize-1)
+	if it.Flags&OpDontCache != 0 {
+		return as.GrabUncached(ctx, index, size)
+	}
+	return as.Grab(ctx, index, size)
 }
 
 // writeBegin (iomap_write_begin) gives the folio over the iterator's position, locked and ready for storing n bytes there, n no more than

@@ -41,7 +41,8 @@ type File struct {
 
 	errMu   sync.Mutex // guards since, sinceSB; leaf
 	since   uint64     // errors of the file seen so far
-	sinceSB uint64     // errors of the super block seen so far
+	sinceSB uint64     // errors of metadata seen so far
+	sinceFS uint64     // errors of data of any file seen so far, by SyncFS
 
 	closed atomic.Bool
 }
@@ -63,7 +64,7 @@ func (ip *Inode) Open(ctx context.Context, flags OpenFlags) (*File, error) {
 		}
 	}
 	f := &File{Inode: ip.Hold(), Flags: flags}
-	f.since, f.sinceSB = ip.Pages.SampleError(), ip.sb.Err.Sample()
+	f.since, f.sinceSB, f.sinceFS = ip.Pages.SampleError(), ip.sb.Err.Sample(), ip.sb.WB.SampleError()
 	if open := ip.Fop.Open; open != nil {
 		if err := open(ctx, f); err != nil {
 			ip.Put()
@@ -173,6 +174,9 @@ func (k *Kiocb) Write(ctx context.Context, p []byte) (int, error) {
 	}
 	flags := ip.Flags()
 	n, err := ip.Fop.Write(ctx, k, p)
+	if k.DontCache && n > 0 && !k.Direct {
+		_ = ip.Pages.FlushStart(ctx, k.Pos-int64(n), k.Pos) // what goes wrong is recorded for fsync
+	}
 	if err == nil && n > 0 && !k.Synced && (k.DSync || k.Sync || flags&FlagSync != 0) && k.File != nil {
 		if serr := k.File.fsync(ctx, k.Pos-int64(n), k.Pos, !k.Sync && flags&FlagSync == 0); serr != nil {
 			return 0, serr
@@ -274,6 +278,22 @@ func (f *File) fsync(ctx context.Context, start, end int64, datasync bool) error
 		if e != nil {
 			return fmt.Errorf("fsync: inode %d: %w", ip.ino, e)
 		}
+	}
+	return nil
+}
+
+// SyncFS (syncfs) makes the whole filesystem durable and reports an error of writing any of its files once to this open file.
+func (f *File) SyncFS(ctx context.Context) error {
+	sb := f.Inode.sb
+	err := sb.Sync(ctx)
+	f.errMu.Lock()
+	werr := sb.WB.CheckError(&f.sinceFS)
+	f.errMu.Unlock()
+	if err == nil {
+		err = werr
+	}
+	if err != nil {
+		return fmt.Errorf("syncfs: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,9 @@ type Kiocb struct {
 	Sync   bool // metadata too (O_SYNC)
 	NoWait bool // errno.AGAIN rather than block
 	HiPri  bool // poll for completion
+	// DontCache (RWF_DONTCACHE) leaves nothing in the cache that was not there before: what is read is dropped after its use,
+	// what is written is sent to the device soon, and dropped when it is there.
+	DontCache bool
 	// CachedAbove says that the caller has a cache of its own, as a kernel above us does: large transfers may go around
 	// ours, which would only hold the same bytes a second time.
 	CachedAbove bool

@@ -30,6 +30,9 @@ func (fs *fsys) read(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
 	if k.NoWait {
 		fl |= pagecache.NoWait
 	}
+	if k.DontCache {
+		fl |= pagecache.DontCache
+	}
 	var ra *pagecache.Readahead
 	if f := k.File; f != nil && f.RaMu.TryLock() {
 		defer f.RaMu.Unlock()

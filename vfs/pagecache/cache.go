@@ -24,6 +24,7 @@ type Stats struct {
 	Dirty, Writeback int64 // bytes
 	Folios           int64
 	Hits, Misses     int64 // folio look-ups by reads
+	Scanned          int64 // folios that reclaim looked at
 	Reclaimed        int64 // folios
 }
 
@@ -46,8 +47,9 @@ type Cache struct {
 	wback   atomic.Int64 // bytes
 	reading atomic.Int64 // bytes of folios locked for readahead
 
-	hits, misses, reclaimed atomic.Int64
+	hits, misses, scanned, reclaimed atomic.Int64
 
+	inUse  uint32 // shards; immutable. The smaller the cache, the fewer, or their lists would be too short to tell ages
 	shards [cacheShards]shard
 	hand   atomic.Uint32
 
@@ -89,6 +91,7 @@ func New(o Options) *Cache {
 	c := &Cache{opts: o, wbs: make(map[*Writeback]struct{})}
 	c.drains.L = &c.mu
 	c.limit.Store(o.Limit)
+	c.inUse = uint32(min(max(o.Limit>>23, 1), cacheShards))
 	for i := range c.shards {
 		for l := range c.shards[i].lists {
 			s := &c.shards[i].lists[l]
@@ -115,9 +118,10 @@ func (c *Cache) SetLimit(n int64) {
 	c.makeRoom(0)
 }
 
-// readRoom is how many pages may be read ahead now: all reads in flight together take a quarter of the limit at most.
+// readRoom is how many pages may be read ahead now: all reads in flight together take a quarter of the limit, and each a 64th in any
+// case.
 func (c *Cache) readRoom() uint64 {
-	return uint64(max(c.Limit()/4-c.reading.Load(), PageSize)) >> PageShift
+	return uint64(max(c.Limit()/4-c.reading.Load(), c.Limit()/64, PageSize)) >> PageShift
 }
 
 // maxOrder keeps a folio below a 32nd of the limit.
@@ -142,7 +146,7 @@ func (c *Cache) dirtyMax() int64 {
 // Stats reads the counters.
 func (c *Cache) Stats() Stats {
 	return Stats{Limit: c.Limit(), Bytes: c.bytes.Load(), Dirty: c.dirty.Load(), Writeback: c.wback.Load(), Folios: c.folios.Load(),
-		Hits: c.hits.Load(), Misses: c.misses.Load(), Reclaimed: c.reclaimed.Load()}
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Scanned: c.scanned.Load(), Reclaimed: c.reclaimed.Load()}
 }
 
 // Close checks that nothing is left; address spaces are evicted by their owners before.
@@ -155,7 +159,8 @@ func (c *Cache) Close() {
 
 func (c *Cache) shardOf(fo *Folio) *shard {
 	// Runs of 64 pages of one file share a shard, so that a sequential reader takes one lock at a time.
-	return &c.shards[(fo.index>>6+uint64(fo.order))%cacheShards]
+	h := (uint64(fo.group)>>6 + fo.index>>6) * 0x9e3779b97f4a7c15
+	return &c.shards[h>>32%uint64(c.inUse)]
 }
 
 func (sh *shard) push(fo *Folio, list uint8) {
@@ -218,8 +223,8 @@ func (c *Cache) makeRoom(n int64) {
 	budget := 1024 + 4*int(over>>PageShift)
 	start := c.hand.Add(1)
 	for pass := 0; pass < 2 && over > 0; pass++ { // twice: the first may only take marks of use off
-		for i := uint32(0); i < cacheShards && over > 0 && budget > 0; i++ {
-			over -= c.shrink(&c.shards[(start+i)%cacheShards], over, &budget)
+		for i := uint32(0); i < c.inUse && over > 0 && budget > 0; i++ {
+			over -= c.shrink(&c.shards[(start+i)%c.inUse], over, &budget)
 		}
 	}
 	if over > 0 && c.dirty.Load() > 0 {
@@ -235,14 +240,13 @@ func (c *Cache) shrink(sh *shard, want int64, budget *int) (got int64) {
 	sh.mu.Unlock()
 	for look > 0 && got < want {
 		sh.mu.Lock()
-		n, seen := sh.isolate(victims[:], min(look, 4*len(victims)))
+		n, seen := sh.isolate(victims[:], want-got, min(look, 4*len(victims)))
 		sh.mu.Unlock()
 		look -= seen
 		*budget -= seen
+		c.scanned.Add(int64(seen))
 		for i, fo := range victims[:n] {
-			if got >= want {
-				fo.Put()
-			} else if size := int64(fo.Len()); c.reclaim(fo) {
+			if size := int64(fo.Len()); c.reclaim(fo) {
 				got += size
 				c.reclaimed.Add(1)
 			}
@@ -255,9 +259,9 @@ func (c *Cache) shrink(sh *shard, want int64, budget *int) (got int64) {
 	return got
 }
 
-// isolate looks at the oldest inactive folios, look of them at most, and gives those that may be reclaimed, with a
+// isolate looks at the oldest inactive folios, look of them at most, and gives want bytes of those that may be reclaimed, with a
 // reference, and how many it looked at. Hold the shard's lock.
-func (sh *shard) isolate(victims []*Folio, look int) (n, seen int) {
+func (sh *shard) isolate(victims []*Folio, want int64, look int) (n, seen int) {
 	// Keep the active list at no more than two thirds.
 	for i := 0; i < 32 && sh.counts[listActive] > 2*sh.counts[listIn]; i++ {
 		fo := sh.lists[listActive].prev
@@ -265,7 +269,7 @@ func (sh *shard) isolate(victims []*Folio, look int) (n, seen int) {
 		fo.flags.And(^(flagAccessed | flagReferenced))
 		sh.push(fo, listIn)
 	}
-	for n < len(victims) && seen < look {
+	for n < len(victims) && seen < look && want > 0 {
 		fo := sh.lists[listIn].prev
 		if fo == &sh.lists[listIn] {
 			break
@@ -288,6 +292,7 @@ func (sh *shard) isolate(victims []*Folio, look int) (n, seen int) {
 			sh.push(fo, listIn)
 			victims[n] = fo
 			n++
+			want -= int64(fo.Len())
 		}
 	}
 	return n, seen

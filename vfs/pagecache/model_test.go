@@ -24,7 +24,10 @@ type store struct {
 	bytes []byte
 	fail  atomic.Bool
 	slow  bool
+	gate  chan struct{} // when set, I/O sent off from now on completes after it was closed
 	io    sync.WaitGroup
+
+	runs, runBytes atomic.Int64 // of readahead, after countRuns
 }
 
 func (s *store) Size() int64      { return s.size.Load() }
@@ -35,8 +38,12 @@ func (s *store) Unpin()           {}
 
 func (s *store) later(f func()) {
 	s.io.Add(1)
+	gate := s.gate
 	go func() {
 		defer s.io.Done()
+		if gate != nil {
+			<-gate
+		}
 		if s.slow {
 			time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
 		}
@@ -92,6 +99,34 @@ func newStore(c *Cache, wb *Writeback, max int64, lo, hi uint8) *store {
 	return s
 }
 
+// countRuns has readahead read each run at once, and counts.
+func (s *store) countRuns() {
+	ops := *s.ops
+	ops.Readahead = func(ctx context.Context, rac *ReadaheadControl) {
+		s.runs.Add(1)
+		s.runBytes.Add(rac.Len())
+		for fo := rac.Next(); fo != nil; fo = rac.Next() {
+			_ = s.ops.ReadFolio(ctx, fo)
+		}
+	}
+	s.SetOps(&ops)
+}
+
+// writeBalanced is write as a filesystem does it: held back between folios. look is called after each.
+func (s *store) writeBalanced(t testing.TB, p []byte, pos int64, look func()) {
+	for len(p) > 0 {
+		if err := s.wb.Balance(context.Background(), &s.AddressSpace); err != nil {
+			t.Error(err)
+		}
+		n := min(int64(len(p)), int64(PageSize)<<s.cache.maxOrder()-pos&(PageSize-1))
+		s.write(t, p[:n], pos)
+		p, pos = p[n:], pos+n
+		if look != nil {
+			look()
+		}
+	}
+}
+
 func (s *store) write(t testing.TB, p []byte, pos int64) {
 	for len(p) > 0 {
 		fo, err := s.Grab(context.Background(), uint64(pos)>>PageShift, int64(len(p)))
@@ -132,7 +167,7 @@ func (s *store) truncate(n int64) {
 // TestModel runs random operations against a byte slice, with memory far too small, in all folio orders.
 func TestModel(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	for _, orders := range [][2]uint8{{0, 0}, {0, 3}, {2, 2}} {
+	for _, orders := range [][2]uint8{{0, 0}, {0, 3}, {2, 2}, {0, MaxOrder}} {
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("orders %v seed %d", orders, seed)
 		r := rand.New(rand.NewPCG(seed, 1))

@@ -139,16 +139,16 @@ func (as *AddressSpace) miss(ctx context.Context, st *stream, index, req uint64,
 	case pos == 0 || st.end >= 0 && pos <= st.end+PageSize-1: // begins at 0, or where the last read ended
 		st.first(index, req)
 	default: // random
-		st.start, st.size, st.async = index, 0, 0
+		st.start, st.size, st.async, st.want = index, 0, 0, 0
 		as.window(ctx, index, min(req, raMax), noMark, true, drop)
 		return
 	}
-	st.size = max(st.size, min(req, raMax))
-	st.async = st.size
-	if st.size > req {
-		st.async = st.size - req
+	st.want = max(st.want, min(req, raMax))
+	st.async = st.want
+	if st.want > req {
+		st.async = st.want - req
 	}
-	st.size = as.window(ctx, st.start, st.size, st.start+st.size-st.async, false, drop)
+	st.size = as.window(ctx, st.start, st.want, st.start+st.want-st.async, false, drop)
 }
 
 // ahead is called when the reader of st reaches the marker at page index: the next window is read while he goes on.
@@ -161,10 +161,10 @@ func (as *AddressSpace) ahead(ctx context.Context, st *stream, index uint64, dro
 		if next-index >= raMax {
 			return
 		}
-		st.size = max(next-index, raInitial/2)
+		st.want = max(next-index, raInitial/2)
 		st.grow(next)
 	}
-	st.size = as.window(ctx, st.start, st.size, st.start, false, drop)
+	st.size = as.window(ctx, st.start, st.want, st.start, false, drop)
 	st.async = st.size
 }
 

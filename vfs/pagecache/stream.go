@@ -14,6 +14,7 @@ type Readahead struct {
 type stream struct {
 	end                int64  // byte after its last read
 	start, size, async uint64 // pages: the window read last, and the part of it that is ahead of the marker; size 0: none yet
+	want               uint64 // pages that window was to have, memory permitting
 	used               uint64 // clock of the last read
 }
 
@@ -76,11 +77,11 @@ func (ra *Readahead) strided(pos int64, n int) int64 {
 
 // first sizes the first window for a request of req pages.
 func (s *stream) first(index, req uint64) {
-	s.start, s.size = index, raInitial
-	for s.size < 2*req && s.size < raMax {
-		s.size *= 2
+	s.start, s.want = index, raInitial
+	for s.want < 2*req && s.want < raMax {
+		s.want *= 2
 	}
 }
 
 // grow doubles the window, which now begins at index.
-func (s *stream) grow(index uint64) { s.start, s.size = index, min(2*s.size, raMax) }
+func (s *stream) grow(index uint64) { s.start, s.want = index, min(2*s.want, raMax) }
