@@ -14,7 +14,9 @@ func Check(cond bool, format string, args ...any) {}
 func NoneHeld(from Rank) {}
 
 // Mutex is a sync.Mutex with a rank.
-type Mutex[C Class] struct{ sync.Mutex }
+type Mutex[C Class] struct {
+	sync.Mutex // what its user says
+}
 
 // AssertHeld panics when this goroutine does not hold the lock.
 func (m *Mutex[C]) AssertHeld() {}
@@ -23,7 +25,9 @@ func (m *Mutex[C]) AssertHeld() {}
 func (m *Mutex[C]) Disown() {}
 
 // RWMutex is a sync.RWMutex with a rank.
-type RWMutex[C Class] struct{ sync.RWMutex }
+type RWMutex[C Class] struct {
+	sync.RWMutex // what its user says
+}
 
 // AssertHeld panics when this goroutine does not hold the lock, shared or exclusively.
 func (m *RWMutex[C]) AssertHeld() {}
