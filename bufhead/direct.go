@@ -81,6 +81,9 @@ func Direct(ctx context.Context, k *vfs.Kiocb, buf []byte, write bool, gb GetBlo
 		buf = buf[:n]
 	}
 	if !ip.Pages.Empty() {
+		if write && pos > size {
+			ip.Pages.Extended(size, pos) // what a store through a mapping left behind the end
+		}
 		if err := ip.Pages.WriteAndWait(ctx, pos, pos+n); err != nil {
 			return 0, err
 		}

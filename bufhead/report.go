@@ -76,24 +76,38 @@ func Seek(ctx context.Context, ip *vfs.Inode, pos int64, whence int, gb GetBlock
 	if pos < 0 || pos >= size {
 		return 0, errno.NXIO
 	}
+	// What is dirty is looked for before get_block is asked: writeback maps a block before it takes the dirty bit, so that what was
+	// not dirty and then is not mapped is a hole.
+	dirty := size // the first dirty byte at or behind at; −1: look
+	if ip.Pages.IsDirty() {
+		dirty = -1
+	}
 	for at := pos; at < size; {
 		if err := ctx.Err(); err != nil {
 			return 0, err
+		}
+		if dirty < at {
+			dirty = dirtyData(&ip.Pages, at, size, true)
+		}
+		if dirty == at {
+			if whence == vfs.SeekData {
+				return at, nil
+			}
+			at = dirtyData(&ip.Pages, at, size, false)
+			continue
 		}
 		var bh BufferHead
 		base := at >> bits << bits
 		if err := ask(ctx, ip, uint64(at)>>bits, &bh, (size-base+1<<bits-1)>>bits<<bits, false, gb); err != nil {
 			return 0, err
 		}
-		end := min(base+max(int64(bh.Size)>>bits<<bits, 1<<bits), size)
-		if !bh.readable() {
-			if found, ok := dirtyData(&ip.Pages, at, end, whence == vfs.SeekData); ok {
-				return found, nil
-			}
-		} else if whence == vfs.SeekData {
+		mapped := bh.readable()
+		if mapped == (whence == vfs.SeekData) {
 			return at, nil
 		}
-		at = end
+		if at = base + max(int64(bh.Size)>>bits<<bits, 1<<bits); !mapped {
+			at = min(at, dirty)
+		}
 	}
 	if whence == vfs.SeekHole {
 		return size, nil

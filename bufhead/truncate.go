@@ -23,18 +23,26 @@ func ZeroRange(ctx context.Context, ip *vfs.Inode, pos, end int64, gb GetBlock) 
 	bits := ip.BlockBits()
 	bs := int64(1) << bits
 	var m mapping
+	// As in Seek: what was not dirty and then is not mapped is a hole.
+	dirty := end // the first dirty byte at or behind pos; −1: look
+	if ip.Pages.IsDirty() {
+		dirty = -1
+	}
 	for pos < end {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		i := uint64(pos) >> bits
-		_, mapped, err := m.lookup(ctx, ip, i, end-pos&^(bs-1), gb)
-		if err != nil {
-			return err
+		if dirty < pos {
+			dirty = dirtyData(&ip.Pages, pos, end, true)
+			m.n = 0
 		}
-		if !mapped {
-			gap := min(int64(m.first+m.n)<<bits, end)
-			if pos, _ = dirtyData(&ip.Pages, pos, gap, true); pos >= gap {
+		if dirty > pos {
+			_, mapped, err := m.lookup(ctx, ip, uint64(pos)>>bits, end-pos&^(bs-1), gb)
+			if err != nil {
+				return err
+			}
+			if !mapped {
+				pos = min(int64(m.first+m.n)<<bits, dirty)
 				continue
 			}
 		}
@@ -85,54 +93,53 @@ func zeroPart(ctx context.Context, ip *vfs.Inode, pos, end int64, gb GetBlock) e
 	return nil
 }
 
-// dirtyData looks for what the cache holds in [pos, end) and writeback has not mapped yet: from where on, when want is true; else
-// where it ends. Gives end when there is none, and whether it lies before. Hold ip.Rw.
-func dirtyData(as *pagecache.AddressSpace, pos, end int64, want bool) (at int64, found bool) {
+// dirtyData gives the first byte of [pos, end) that is dirty in the cache, when want is true, or that is not; end when there is none.
+// Hold ip.Rw.
+func dirtyData(as *pagecache.AddressSpace, pos, end int64, want bool) int64 {
 	var batch [16]*pagecache.Folio
-	for at = pos; at < end; {
-		n := as.Batch(uint64(at)>>pagecache.PageShift, uint64(end-1)>>pagecache.PageShift+1, pagecache.TagDirty, batch[:])
+	for pos < end {
+		n := as.Batch(uint64(pos)>>pagecache.PageShift, uint64(end-1)>>pagecache.PageShift+1, pagecache.TagDirty, batch[:])
 		if n == 0 {
 			break
 		}
+		found := false
 		for _, fo := range batch[:n] {
-			if !found && at < end {
-				at, found = dirtyBuffers(fo, at, end, want)
+			if !found && pos < end {
+				pos, found = dirtyBuffers(fo, pos, end, want)
 			}
 			fo.Put()
 		}
 		if found {
-			return at, true
+			return min(pos, end)
 		}
 	}
 	if want {
-		return end, false
+		return end
 	}
-	return at, at < end
+	return min(pos, end)
 }
 
-// dirtyBuffers is dirtyData in one folio, which lies behind at or around it. Not found: at is the end of the folio, or of the range.
-func dirtyBuffers(fo *pagecache.Folio, at, end int64, want bool) (int64, bool) {
-	if fo.Pos() > at {
+// dirtyBuffers is dirtyData in one folio, which lies at pos or behind. Not found: it gives the end of the folio.
+func dirtyBuffers(fo *pagecache.Folio, pos, end int64, want bool) (int64, bool) {
+	if fo.Pos() > pos {
 		if !want {
-			return at, true
+			return pos, true
 		}
-		at = fo.Pos()
+		pos = fo.Pos()
 	}
 	fo.Lock()
 	defer fo.Unlock()
 	bs := buffersOf(fo)
-	for at < min(fo.End(), end) {
-		dirty := fo.Dirty()
-		next := fo.End()
+	for pos < min(fo.End(), end) {
+		dirty, next := fo.Dirty(), fo.End()
 		if bs != nil {
-			bh := &bs.list[(at-fo.Pos())/int64(bs.list[0].Size)]
-			dirty = bh.Has(Dirty)
-			next = (at/int64(bh.Size) + 1) * int64(bh.Size)
+			bh := &bs.list[(pos-fo.Pos())/int64(bs.list[0].Size)]
+			dirty, next = bh.Has(Dirty), (pos/int64(bh.Size)+1)*int64(bh.Size)
 		}
 		if dirty == want {
-			return at, true
+			return pos, true
 		}
-		at = next
+		pos = next
 	}
-	return min(at, end), false
+	return pos, false
 }
