@@ -21,7 +21,8 @@ const (
 	DirectForceWait      DirectFlags = 1 << iota // wait even if the caller asked not to: writes past the end, and to parts of blocks
 	DirectOverwriteOnly                          // errno.AGAIN unless the range lies inside the file and one written mapping serves it
 	DirectFsBlockAligned                         // each bio begins and ends at blocks of the filesystem
-	DirectAtomic                                 // untorn: one bio for all, never through the cache
+	DirectAtomic                                 // untorn: stored whole or not at all, never through the cache
+	DirectPartial                                // a fault of the caller's memory gives what was done before it, not errno.FAULT
 )
 
 // DirectResult tells EndIO what the request met.
@@ -56,6 +57,8 @@ type direct struct {
 	write bool
 	async bool
 	buf   []byte
+	pin   func(off, n int) int
+	kept  bool  // the data is in the cache too: a write through it
 	size  int64 // of the file when the request began
 	moved int64 // bytes zeroed, copied or sent off
 	extra int   // done before, counted in the result
@@ -77,6 +80,9 @@ var directs = sync.Pool{New: func() any { return &direct{wake: make(chan struct{
 // Direct (iomap_dio_rw) reads or writes p at k.Pos around the cache, and moves k.Pos on. private is what Begin finds in Iter.Private;
 // doneBefore is added to the result: what a request did before it was broken off.
 //
+// DirectAtomic wants a length that is a power of two, at a multiple of it, and is honoured by a device that can (FlagAtomicBio: one bio), or
+// by a filesystem that writes elsewhere and lets EndIO put all of it in at once (FlagShared).
+//
 // Hold ip.Rw: shared for reads and for writes over what exists, exclusively for others. The cache of the range is written back before,
 // and for a write dropped, before and after. With k.Done set, and no DirectForceWait, it may give vfs.ErrQueued: then k.Done is called
 // with the result; otherwise it is not called. k.Synced says that a write is durable already.
@@ -86,14 +92,27 @@ var directs = sync.Pool{New: func() any { return &direct{wake: make(chan struct{
 // short count, maybe 0, instead: the rest goes the buffered way. Another error hides the bytes that were transferred before it.
 // Source: Documentation/filesystems/iomap/operations.rst, "Direct I/O".
 func Direct(ctx context.Context, k *vfs.Kiocb, p []byte, write bool, ops *Ops, do *DirectOps, fl DirectFlags, private any, doneBefore int) (int, error) {
+	return DirectMemory(ctx, k, Memory{Bytes: p}, write, ops, do, fl, private, doneBefore)
+}
+
+// Memory (struct iov_iter) is the caller's memory when using it may fail, as that of another process may.
+type Memory struct {
+	Bytes []byte
+	// Pin (iov_iter_extract_pages) makes up to n bytes from off on usable until the request is over, and gives how many; 0: a fault.
+	// Nil: all of it is.
+	Pin func(off, n int) int
+}
+
+// DirectMemory is Direct with memory that may fault: errno.FAULT then hides the bytes moved before, unless DirectPartial is given. Then they
+// are the result, and the caller makes the rest of the memory usable and calls again with them in doneBefore.
+func DirectMemory(ctx context.Context, k *vfs.Kiocb, mem Memory, write bool, ops *Ops, do *DirectOps, fl DirectFlags, private any, doneBefore int) (int, error) {
+	p := mem.Bytes
 	if len(p) == 0 {
 		return 0, nil
 	}
-	k.Synced = false
-	d := directs.Get().(*direct)
-	d.k, d.do, d.fl, d.write, d.buf, d.extra = k, do, fl, write, p, doneBefore
-	d.size = k.Inode.Size()
-	d.async = k.Done != nil && fl&DirectForceWait == 0
+	k.Synced, k.Complete = false, nil
+	d := newDirect(k, p, write, do, fl)
+	d.pin, d.extra = mem.Pin, doneBefore
 	begun, err := d.prepare(ctx)
 	if !begun {
 		d.free()
@@ -102,10 +121,73 @@ func Direct(ctx context.Context, k *vfs.Kiocb, p []byte, write bool, ops *Ops, d
 		}
 		return doneBefore, nil
 	}
+	it := d.iterate(ops, private)
+	defer it.Close(ctx)
+	held := false
+	if d.simple() {
+		// The whole range in one written mapping: a bio and nothing else.
+		if held = it.Next(ctx); held && d.fits(it) {
+			d.free()
+			return directSimple(it, k, p, doneBefore)
+		}
+	}
 	k.Inode.DirectBegin()
 	d.left.Store(1)
-	d.run(ctx, ops, private)
+	d.run(ctx, it, held)
 	return d.finish(ctx)
+}
+
+// newDirect makes a request.
+func newDirect(k *vfs.Kiocb, p []byte, write bool, do *DirectOps, fl DirectFlags) *direct {
+	d := directs.Get().(*direct)
+	d.k, d.do, d.fl, d.write, d.buf = k, do, fl, write, p
+	d.size = k.Inode.Size()
+	d.async = k.Done != nil && fl&DirectForceWait == 0
+	return d
+}
+
+// simple reports whether the request may need no more than one bio.
+func (d *direct) simple() bool {
+	return !d.write && !d.async && d.do == nil && d.pin == nil && d.k.Pos+int64(len(d.buf)) <= d.size
+}
+
+// fits reports whether one bio serves all of a simple request.
+func (d *direct) fits(it *Iter) bool {
+	m, n := &it.Map, int64(len(d.buf))
+	if m.Type != Mapped || it.Usable() < n {
+		return false
+	}
+	lim := m.Dev.Limits()
+	return (it.Pos()|n)&int64(max(lim.LogicalBlock, 1)-1) == 0 && d.fl&DirectFsBlockAligned == 0 && (lim.MaxBio == 0 || n <= lim.MaxBio)
+}
+
+// directSimple reads all of p by one bio, in this goroutine.
+func directSimple(it *Iter, k *vfs.Kiocb, p []byte, doneBefore int) (int, error) {
+	ip, n := it.Inode, int64(len(p))
+	ip.DirectBegin()
+	b := directBios.Get().(*directBio)
+	b.vecs = append(b.room[:0], p)
+	b.bio = block.Bio{Op: block.OpRead, Flags: block.Sync, Off: it.Map.AddrOf(it.Pos()), Vecs: b.vecs}
+	t := ip.SB().Trace
+	if t != nil {
+		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: ip.Ino(), Pos: b.bio.Off, Len: n})
+	}
+	err := block.SubmitWait(it.Map.Dev, &b.bio)
+	*b = directBio{}
+	directBios.Put(b)
+	ip.DirectEnd()
+	if err != nil {
+		n = 0
+	}
+	if t != nil {
+		t.Emit(trace.Event{Kind: trace.DirectDone, Ino: ip.Ino(), Pos: k.Pos, Len: int64(len(p)), Got: n, Err: err})
+	}
+	if err != nil {
+		return 0, err
+	}
+	it.Advance(n)
+	k.Pos += n
+	return int(n) + doneBefore, nil
 }
 
 // prepare makes the cache of the range agree with the device. begun is false when there is nothing more to do.
@@ -125,8 +207,10 @@ func (d *direct) prepare(ctx context.Context) (begun bool, err error) {
 	if d.fl&DirectOverwriteOnly != 0 && end > d.size {
 		return false, errno.AGAIN
 	}
-	d.needSync = d.k.DSync || d.k.Sync || d.async && ip.Flags()&vfs.FlagSync != 0
-	d.through = d.k.DSync && !d.k.Sync
+	if n := end - pos; d.fl&DirectAtomic != 0 && (n&(n-1) != 0 || pos&(n-1) != 0) {
+		return false, fmt.Errorf("inode %d: untorn write of %d bytes at %d: want a power of two, at a multiple of it: %w", ip.Ino(), n, pos, errno.INVAL)
+	}
+	d.wantSync()
 	if as.Empty() {
 		return true, nil
 	}
@@ -149,8 +233,14 @@ func (d *direct) prepare(ctx context.Context) (begun bool, err error) {
 	return false, vfs.ErrNotBlock
 }
 
-// run maps the range and sends bios off.
-func (d *direct) run(ctx context.Context, ops *Ops, private any) {
+// wantSync notes whether the data is to be durable, and hopes for FUA.
+func (d *direct) wantSync() {
+	d.needSync = d.k.DSync || d.k.Sync || d.async && d.k.Inode.Flags()&vfs.FlagSync != 0
+	d.through = d.k.DSync && !d.k.Sync
+}
+
+// iterate gives the iterator over the request's range.
+func (d *direct) iterate(ops *Ops, private any) *Iter {
 	ip, n := d.k.Inode, int64(len(d.buf))
 	flags := OpDirect
 	if d.write {
@@ -169,9 +259,14 @@ func (d *direct) run(ctx context.Context, ops *Ops, private any) {
 		flags |= OpNoWait
 	}
 	it := NewIter(ip, d.k.Pos, n, flags, ops)
-	defer it.Close(ctx)
 	it.Private = private
-	for it.Next(ctx) {
+	return it
+}
+
+// run maps the range and sends bios off; held says that the first mapping is there already.
+func (d *direct) run(ctx context.Context, it *Iter, held bool) {
+	for held || it.Next(ctx) {
+		held = false
 		n, err := d.mapping(it)
 		it.Advance(n)
 		it.Fail(err)
@@ -179,9 +274,15 @@ func (d *direct) run(ctx context.Context, ops *Ops, private any) {
 			it.Fail(errStop)
 		}
 	}
+	d.ended(it)
+}
+
+// ended notes how the loop over mappings ended.
+func (d *direct) ended(it *Iter) {
 	if err := it.Err(); err != nil {
 		d.async = false // an error, or a short count: at once
-		if !errors.Is(err, vfs.ErrNotBlock) && err != errStop {
+		partial := d.fl&DirectPartial != 0 && d.moved > 0 && errors.Is(err, errno.FAULT)
+		if !errors.Is(err, vfs.ErrNotBlock) && err != errStop && !partial {
 			d.fail(err)
 		}
 	}
@@ -194,13 +295,16 @@ var errStop = errors.New("a bio failed")
 func (d *direct) mapping(it *Iter) (int64, error) {
 	m, pos, n := &it.Map, it.Pos(), it.Usable()
 	part := d.buf[pos-d.k.Pos:][:n]
-	switch m.Type {
-	case Mapped:
+	if m.Type == Mapped || d.write && m.Type == Unwritten {
 		return d.bios(it, part)
-	case Unwritten:
-		if d.write {
-			return d.bios(it, part)
+	}
+	if k := d.pinned(pos, n); k < n {
+		if n, part = k, part[:k]; n == 0 {
+			return 0, errno.FAULT
 		}
+	}
+	switch m.Type {
+	case Unwritten:
 		clear(part)
 	case Hole:
 		if d.write {
@@ -235,6 +339,14 @@ func (d *direct) inline(it *Iter, p []byte) {
 	ip.Dirty(vfs.DirtySize)
 }
 
+// pinned gives how many of n bytes of the caller's memory, for file byte pos on, can be used.
+func (d *direct) pinned(pos, n int64) int64 {
+	if d.pin == nil {
+		return n
+	}
+	return min(n, max(int64(d.pin(int(pos-d.k.Pos), int(n))), 0))
+}
+
 // zeros is what the rest of blocks is filled with: as long as the largest block.
 var zeros [64 << 10]byte
 
@@ -256,19 +368,35 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 	if most > 0 {
 		most = max(most&^(align-1), align) // each bio begins and ends aligned
 	}
-	if d.fl&DirectAtomic != 0 && (n < int64(len(d.buf)) || most > 0 && n > most) {
-		return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: not one piece on the device: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
+	if d.fl&DirectAtomic != 0 {
+		whole := m.Flags&FlagShared != 0 // written elsewhere, and put in at once
+		if m.Flags&FlagAtomicBio != 0 {
+			whole = n == int64(len(d.buf)) && n <= int64(lim.AtomicMax) && (most == 0 || n <= most)
+		}
+		if !whole {
+			return 0, fmt.Errorf("inode %d: untorn write of %d bytes at %d: not one piece on the device: %w", ip.Ino(), len(d.buf), pos, errno.INVAL)
+		}
 	}
 	zeroing := false
 	if d.write {
 		d.classify(m, lim)
 		zeroing = m.Type == Unwritten || m.Flags&FlagNew != 0
 	}
-	sent := int64(0)
+	sent, fault := int64(0), false
 	for first := true; len(p) > 0; first = false {
 		k := len(p)
 		if most > 0 {
 			k = int(min(int64(k), most))
+		}
+		if got := d.pinned(pos, int64(k)) &^ (align - 1); got < int64(k) {
+			// The caller's memory faults. What was sent stays, and the rest of its last block is zeroed all the same.
+			p, k, fault = p[:got], int(got), true
+			if k == 0 {
+				if sent > 0 {
+					d.zeroTail(it, pos, zeroing)
+				}
+				break
+			}
 		}
 		b := newDirectBio(d, m.Dev, m.AddrOf(pos))
 		if off := pos & (bs - 1); first && zeroing && off > 0 {
@@ -295,7 +423,21 @@ func (d *direct) bios(it *Iter, p []byte) (int64, error) {
 		}
 	}
 	d.moved += sent
+	if fault {
+		return sent, fmt.Errorf("inode %d: the memory of direct I/O at %d: %w", ip.Ino(), pos, errno.FAULT)
+	}
 	return sent, nil
+}
+
+// zeroTail zeroes what follows file byte pos in its block, after data that ended there.
+func (d *direct) zeroTail(it *Iter, pos int64, zeroing bool) {
+	ip, m := it.Inode, &it.Map
+	bs := int64(ip.BlockSize())
+	if off := pos & (bs - 1); off > 0 && (zeroing || d.write && pos >= ip.Size()) {
+		b := newDirectBio(d, m.Dev, m.AddrOf(pos))
+		b.add(zeros[:bs-off])
+		d.submit(it, b)
+	}
 }
 
 // classify notes what writing to the mapping means for completion, and whether FUA may stand for a sync.
@@ -319,6 +461,12 @@ func (d *direct) submit(it *Iter, b *directBio) {
 		if d.through && b.dev.Limits().VolatileCache {
 			b.bio.Flags |= block.FUA
 		}
+		if d.fl&DirectAtomic != 0 && it.Map.Flags&FlagAtomicBio != 0 {
+			b.bio.Flags |= block.Atomic
+		}
+	}
+	if d.k.HiPri && d.async && b.bytes() == int64(len(d.buf)) && d.pure() {
+		b.bio.Flags |= block.Polled // one bio, and nothing to do after it
 	}
 	b.bio.Vecs = b.vecs
 	d.left.Add(1)
@@ -333,6 +481,11 @@ func (d *direct) submit(it *Iter, b *directBio) {
 		last.dev.Submit(&last.bio)
 	}
 	d.last = b
+}
+
+// pure reports whether completion has nothing to do that may wait: a read, or a write over what exists that needs no sync.
+func (d *direct) pure() bool {
+	return !d.write || d.res == 0 && (!d.needSync || d.through) && d.k.Pos+int64(len(d.buf)) <= d.size
 }
 
 // fail keeps the first error.
@@ -351,7 +504,7 @@ func (d *direct) failed() bool {
 }
 
 func (d *direct) free() {
-	d.k, d.do, d.buf, d.err, d.last = nil, nil, nil, nil, nil
-	d.moved, d.res, d.needSync, d.through = 0, 0, false, false
+	d.k, d.do, d.buf, d.pin, d.err, d.last = nil, nil, nil, nil, nil, nil
+	d.moved, d.extra, d.res, d.needSync, d.through, d.kept = 0, 0, 0, false, false, false
 	directs.Put(d)
 }

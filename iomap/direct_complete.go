@@ -26,9 +26,6 @@ func newDirectBio(d *direct, dev block.Device, addr int64) *directBio {
 	b := directBios.Get().(*directBio)
 	b.d, b.dev, b.vecs = d, dev, b.room[:0]
 	b.bio = block.Bio{Off: addr, Flags: block.Sync, Done: directDone, Private: b}
-	if d.k.HiPri && !d.write {
-		b.bio.Flags |= block.Polled
-	}
 	return b
 }
 
@@ -42,14 +39,21 @@ func (b *directBio) bytes() (n int64) {
 }
 
 func directDone(bio *block.Bio) {
-	b := bio.Private.(*directBio)
-	d := b.over(bio.Err)
+	bio.Private.(*directBio).over(bio.Err).bioOver()
+}
+
+// bioOver counts a bio that is over; with the last the request is.
+func (d *direct) bioOver() {
 	if d.left.Add(-1) > 0 {
 		return
 	}
 	switch {
 	case !d.async:
 		d.wake <- struct{}{}
+	case d.k.CallerComp && d.write && !d.failed() && d.pure():
+		k := d.k
+		k.Complete = func() (int, error) { return d.result(context.Background()) }
+		k.Done(0, nil)
 	case d.write || d.failed():
 		// Completion of a write waits for the filesystem, for folios that may be read by bios behind this one, for a sync.
 		go d.complete(context.Background())
@@ -119,7 +123,7 @@ func (d *direct) result(ctx context.Context) (int, error) {
 	if err == nil && !d.write {
 		n = max(min(n, d.size-pos), 0)
 	}
-	if err == nil && d.write && n > 0 && !ip.Pages.Empty() {
+	if err == nil && d.write && n > 0 && !d.kept && !ip.Pages.Empty() {
 		if ierr := ip.Pages.Invalidate(ctx, pos, pos+n); ierr != nil {
 			// The write stands; who reads the cache may see what was before it. Whoever syncs the file is told.
 			ip.Pages.SetError(fmt.Errorf("inode %d: the cache of [%d,%d) outlived a direct write: %w", ip.Ino(), pos, pos+n, errno.IO))

@@ -46,8 +46,11 @@ var ioends = sync.Pool{New: func() any {
 func newIoend(ip *vfs.Inode, m *Mapping, pos int64) *Ioend {
 	io := ioends.Get().(*Ioend)
 	io.Inode, io.Pos, io.Size, io.Type = ip, pos, 0, m.Type
-	io.Flags = m.Flags & (FlagShared | FlagBoundary | FlagAnonWrite)
-	io.dev, io.max = m.Dev, m.Dev.Limits().MaxBio
+	io.Flags = m.Flags & (FlagShared | FlagAnonWrite)
+	if pos == m.Offset {
+		io.Flags |= m.Flags & FlagBoundary // not in the middle of what it begins
+	}
+	io.dev, io.max = m.Dev, mostOf(m.Dev, int64(ip.BlockSize()))
 	if io.Addr = NullAddr; m.Flags&FlagAnonWrite == 0 {
 		io.Addr = uint64(m.AddrOf(pos))
 	}
@@ -63,10 +66,7 @@ func (io *Ioend) room(m *Mapping, pos int64, n int) int {
 		m.Flags&FlagAnonWrite == 0 && uint64(m.AddrOf(pos)) != io.Addr+uint64(io.len):
 		return 0
 	}
-	if io.max > 0 {
-		return int(min(int64(n), io.max-io.len))
-	}
-	return n
+	return int(min(int64(n), io.max-io.len))
 }
 
 // Each calls f for each part, with the file byte where it begins. data is the folio's memory, which readers see: a filesystem that

@@ -173,6 +173,7 @@ func (it *Iter) end(ctx context.Context) error {
 	it.held = false
 	if it.Map.Batch != nil {
 		it.Map.Batch.Release()
+		it.Map.Batch = nil
 	}
 	if it.ops.End == nil {
 		return nil

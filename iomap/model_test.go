@@ -60,6 +60,27 @@ func write(f *iomaptest.File, p []byte, pos int64, direct bool) (int, error) {
 	return done + n, err
 }
 
+// writeThrough stores p at pos in the cache and on the device, the rest in the cache.
+func writeThrough(f *iomaptest.File, k *vfs.Kiocb, p []byte) (int, error) {
+	f.Rw.Lock()
+	defer f.Rw.Unlock()
+	k.Inode = f.Inode
+	if size := f.Size(); k.Pos > size {
+		f.Pages.InvalidateLock.Lock()
+		_, err := iomap.ZeroRange(ctx, f.Inode, size, k.Pos-size, f.Zero, f.ReadOps)
+		f.Pages.InvalidateLock.Unlock()
+		if err != nil {
+			return 0, err
+		}
+	}
+	n, err := iomap.WriteThrough(ctx, k, p, f.Direct, f.ReadOps, f.DirectOps, nil)
+	if err != nil || n == len(p) {
+		return n, err
+	}
+	m, err := iomap.BufferedWrite(ctx, k, p[n:], f.Write, f.ReadOps, nil)
+	return n + m, err
+}
+
 // read reads through the cache or around it.
 func read(f *iomaptest.File, p []byte, pos int64, direct bool) (int, error) {
 	if !direct {
@@ -212,7 +233,14 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 			for i := range p {
 				p[i] = byte(1 + rng.IntN(150))
 			}
-			k, err := write(f, p, pos, direct)
+			var k int
+			var err error
+			if !direct && rng.IntN(3) == 0 {
+				what = "write through"
+				k, err = writeThrough(f, &vfs.Kiocb{Pos: pos}, p)
+			} else {
+				k, err = write(f, p, pos, direct)
+			}
 			require.NoError(t, err)
 			require.EqualValues(t, n, k)
 			grow(pos + n)

@@ -24,9 +24,10 @@ const (
 	OpDax                               // through memory: answer with Dax
 	OpAtomic                            // untorn write: the mapping must serve the whole range
 	OpDontCache                         // the cache is not to keep what passes through
+	OpWriteThrough                      // the cache and the device are written at once: mapped or unwritten space
 )
 
-var opFlagNames = [...]string{"write", "zero", "report", "fault", "direct", "nowait", "overwrite-only", "unshare", "dax", "atomic", "dontcache"}
+var opFlagNames = [...]string{"write", "zero", "report", "fault", "direct", "nowait", "overwrite-only", "unshare", "dax", "atomic", "dontcache", "writethrough"}
 
 // String lists the flags, joined by "|"; "read" for none.
 func (f OpFlags) String() string {
@@ -79,17 +80,4 @@ type BufferHooks interface {
 	WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, off, n, copied int) int
 	// Mkwrite marks bytes [off, off+n) of the folio, which m covers, as about to be stored to by a page fault.
 	Mkwrite(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio, off, n int, m *Mapping) error
-}
-
-// FolioBatch is a list of locked-down places that zeroing must visit: folios of an unwritten mapping that are dirty.
-type FolioBatch struct {
-	Folios []*pagecache.Folio // ascending, each referenced; released by the library
-}
-
-// Release drops the references.
-func (b *FolioBatch) Release() {
-	for _, fo := range b.Folios {
-		fo.Put()
-	}
-	b.Folios = b.Folios[:0]
 }

@@ -1,6 +1,7 @@
 package iomap
 
 import (
+	"math"
 	"sync"
 
 	"github.com/iomapfs/iomapfs/vfs"
@@ -13,6 +14,15 @@ import (
 type segment struct {
 	fo     *pagecache.Folio
 	off, n int
+}
+
+// mostOf is how many bytes one bio to dev may have. A block is never cut: without a state a folio counts no parts.
+func mostOf(dev block.Device, bs int64) int64 {
+	most := dev.Limits().MaxBio
+	if most == 0 {
+		return math.MaxInt64
+	}
+	return max(most&^(bs-1), bs)
 }
 
 // segments are the parts of folios that lie one behind the other on a device, and the memory of them.
@@ -69,7 +79,7 @@ var readIOs = sync.Pool{New: func() any { return new(ReadIO) }}
 
 func newReadIO(ip *vfs.Inode, dev block.Device, addr int64) *ReadIO {
 	r := readIOs.Get().(*ReadIO)
-	r.Inode, r.dev, r.bio.Off, r.max = ip, dev, addr, dev.Limits().MaxBio
+	r.Inode, r.dev, r.bio.Off, r.max = ip, dev, addr, mostOf(dev, int64(ip.BlockSize()))
 	return r
 }
 
@@ -78,10 +88,7 @@ func (r *ReadIO) room(dev block.Device, addr int64, n int) int {
 	if r.dev != dev || r.bio.Off+r.len != addr {
 		return 0
 	}
-	if r.max > 0 {
-		return int(min(int64(n), r.max-r.len))
-	}
-	return n
+	return int(min(int64(n), r.max-r.len))
 }
 
 // Addr is the device byte where the read begins.

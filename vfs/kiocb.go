@@ -23,4 +23,9 @@ type Kiocb struct {
 
 	// Done makes direct I/O asynchronous: the operation may answer ErrQueued and call Done once with the result.
 	Done func(n int, err error)
+	// CallerComp says that who gets Done can complete the request himself, where waiting is allowed (IOCB_DIO_CALLER_COMP). Where that
+	// spares a goroutine Complete is set before Done is called, whose arguments then mean nothing: Complete, called once, gives the
+	// result.
+	CallerComp bool
+	Complete   func() (n int, err error)
 }

@@ -162,6 +162,8 @@ type File struct {
 	DaxRead, DaxWrite                *iomap.Ops // DaxWrite for writes, zeroing, unsharing and faults
 	Writeback                        *iomap.WritebackOps
 	DirectOps                        *iomap.DirectOps
+	Atomic                           *iomap.Ops // of untorn writes, which are put in at once
+	AtomicOps                        *iomap.DirectOps
 	ReadOps                          *iomap.ReadOps // of buffered reads and partial writes; nil without a cipher
 
 	// Dax is what is kept of the file when it is reached as memory.

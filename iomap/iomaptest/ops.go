@@ -16,6 +16,7 @@ func (f *File) tables() {
 	f.Fault = f.ops(f.writeBegin, nil)
 	f.Zero = f.ops(f.zeroBegin, nil)
 	f.Direct = f.ops(f.directBegin, nil)
+	f.Atomic, f.AtomicOps = f.ops(f.atomicBegin, nil), &iomap.DirectOps{EndIO: f.atomicEnd}
 	f.DaxRead, f.DaxWrite = f.ops(f.daxRead, nil), f.ops(f.daxBegin, f.daxEnd)
 	f.Writeback = &iomap.WritebackOps{MapBlocks: f.mapBlocks, Submit: f.submit}
 	f.DirectOps = &iomap.DirectOps{EndIO: f.directEnd}
@@ -344,4 +345,37 @@ func (f *File) written(io *iomap.Ioend) error {
 		f.convert(io.Pos, io.Size, io.Flags&iomap.FlagShared != 0)
 	}
 	return nil
+}
+
+// atomicBegin gives an untorn write a place of its own for all of its range.
+func (f *File) atomicBegin(pos, length int64, _ iomap.OpFlags, m, _ *iomap.Mapping) error {
+	i, n := f.span(pos, length)
+	addr, err := f.FS.take(n << f.FS.o.BlockBits)
+	if err != nil {
+		return err
+	}
+	for j := range n {
+		b := f.at(i + j)
+		b.cow, b.hasCow = addr+uint64(j)<<f.FS.o.BlockBits, true
+	}
+	f.fill(m, i, n, blockMap{t: iomap.Unwritten, addr: addr, shared: true})
+	return nil
+}
+
+// atomicEnd puts all of it in at once, or forgets it.
+func (f *File) atomicEnd(_ context.Context, k *vfs.Kiocb, size int64, err error, _ iomap.DirectResult) error {
+	if err == nil {
+		f.convert(k.Pos, size, true)
+		if end := k.Pos + size; end > f.Size() {
+			f.SetSize(end)
+		}
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.blocks {
+		f.blocks[i].hasCow = f.blocks[i].hasCow && f.blocks[i].shared
+	}
+	f.seq++
+	return err
 }

@@ -32,6 +32,7 @@ const (
 	ReadAhead                   // speculative; may be dropped with errno.AGAIN under pressure
 	Meta                        // filesystem metadata (for traces and fault rules)
 	NoUnmap                     // write-zeroes must keep the space allocated
+	Atomic                      // the write is stored whole or not at all; no longer than Limits.AtomicMax, a power of two, and aligned to its length
 )
 
 // Bio is one I/O on one contiguous range of a device, scattered over memory. The submitter owns the
@@ -85,6 +86,8 @@ func (b *Bio) Check(size int64, lim *Limits) error {
 	switch {
 	case b.Off < 0, n < 0, b.Off > size, n > size-b.Off:
 		return &IOError{Op: b.Op, Off: b.Off, Len: n, Err: errno.IO, Why: "beyond the end of the device"}
+	case b.Flags&Atomic != 0 && (b.Op != OpWrite || n == 0 || n > int64(lim.AtomicMax) || n&(n-1) != 0 || b.Off&(n-1) != 0):
+		return &IOError{Op: b.Op, Off: b.Off, Len: n, Err: errno.INVAL, Why: "cannot be stored whole or not at all"}
 	case (b.Off|n)&mask != 0:
 		return &IOError{Op: b.Op, Off: b.Off, Len: n, Err: errno.INVAL, Why: "not aligned to the logical block size"}
 	}

@@ -8,6 +8,7 @@ type Limits struct {
 	PhysicalBlock  uint32 // smallest unit written without read-modify-write
 	DiscardGrain   uint32 // granularity of discard; 0 means no discard
 	MaxBio         int64  // longest bio in bytes; 0 means no limit
+	AtomicMax      uint32 // longest write that is stored whole or not at all, at a multiple of its length; 0: none is
 	FUA            bool   // FUA writes cost less than write + flush
 	VolatileCache  bool   // completed writes may be lost without a flush
 	ReadOnly       bool   // every change answers errno.ROFS

@@ -17,6 +17,7 @@ type Options struct {
 	PhysicalBlock uint32 // bytes; default max(4096, LogicalBlock)
 	VolatileCache bool   // pretend that completed writes need a flush, so that the layers above send them
 	FUA           bool   // pretend that FUA is cheaper than a flush
+	AtomicMax     uint32 // pretend that writes up to so many bytes are stored whole or not at all; a power of two
 	ReadOnly      bool   // refuse changes
 	NoDiscard     bool   // refuse discards, as some disks do
 	NoDirect      bool   // do not offer the memory itself (DAX)
@@ -66,7 +67,7 @@ func New(size int64, opt Options) (*Device, error) {
 	}
 	d := &Device{size: size, name: opt.Name, lim: block.Limits{
 		LogicalBlock: lbs, PhysicalBlock: pbs, DiscardGrain: lbs,
-		FUA: opt.FUA, VolatileCache: opt.VolatileCache, ReadOnly: opt.ReadOnly,
+		FUA: opt.FUA, AtomicMax: opt.AtomicMax, VolatileCache: opt.VolatileCache, ReadOnly: opt.ReadOnly,
 		DirectMemory: !opt.NoDirect, SupportsZeroes: true,
 	}}
 	if opt.NoDiscard {

@@ -41,6 +41,7 @@ var (
 // New lays an empty overlay over base, which stays the caller's.
 func New(base block.Device) *Device {
 	lim := *base.Limits()
+	lim.AtomicMax = 0
 	lim.DiscardGrain, lim.MaxBio = lim.LogicalBlock, 0
 	lim.ReadOnly, lim.DirectMemory, lim.SupportsZeroes = false, false, true
 	f := &family{base: base, size: base.Size(), lim: lim}

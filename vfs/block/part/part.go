@@ -45,6 +45,9 @@ func New(below block.Device, start, size int64, name string) (*Device, error) {
 	for lim.PhysicalBlock > lim.LogicalBlock && start%int64(lim.PhysicalBlock) != 0 {
 		lim.PhysicalBlock /= 2
 	}
+	for lim.AtomicMax > 0 && start%int64(lim.AtomicMax) != 0 {
+		lim.AtomicMax /= 2
+	}
 	d := &Device{below: below, start: start, size: size &^ (lb - 1), name: name, lim: lim}
 	d.waiter, _ = below.(block.Waiter)
 	if d.size == 0 {
