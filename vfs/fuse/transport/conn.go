@@ -24,7 +24,11 @@ type conn struct {
 
 	// set before INIT is answered
 	fd int                  // /dev/fuse; closed by close
-	ps *fuse.ProtocolServer // parses, calls the filesystem, builds replies
+	ps *fuse.ProtocolServer // parses, calls the filesystem, builds replies: of what is not answered in direct.go
+	fs fuse.RawFileSystem
+
+	throughGoFuse bool                       // everything, as its options want: it logs each request
+	onPanic       func(what any) fuse.Status // what to answer when the filesystem panics
 
 	maxWrite int           // bytes of data in a request, as negotiated
 	init     fuse.InitIn   // what the kernel said
@@ -46,8 +50,8 @@ type conn struct {
 
 	pending interrupts // interrupts whose operation was not there yet
 
-	mu       sync.Mutex          // leaf; guards:
-	inflight map[uint64]struct{} // requests read from /dev/fuse that are being worked on
+	mu    sync.Mutex // before ringServer.mu and task.mu; guards:
+	tasks []*task    // of the readers
 }
 
 // keptSlots is how many readers' memory is kept for the next ones.
@@ -55,7 +59,7 @@ const keptSlots = 4
 
 func newConn(hooks Hooks, log *slog.Logger, maxWrite int) *conn {
 	c := &conn{
-		fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}), inflight: map[uint64]struct{}{},
+		fd: -1, hooks: hooks, log: log, maxWrite: maxWrite, dead: make(chan struct{}),
 		wakeWatcher: make(chan struct{}, 1),
 	}
 	c.die = sync.OnceFunc(func() { close(c.dead) })

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -22,10 +23,15 @@ import (
 //
 // A reader that finds another one reading when its operation is done leaves. The watcher sleeps while nothing happens.
 const (
-	maxIdleReaders = 1 // reading at the same time
-	watchEvery     = 500 * time.Microsecond
-	watchQuiet     = 40                   // looks without a request after which the watcher sleeps
-	forgetPause    = 2 * time.Millisecond // with a ring, between FORGETs
+	maxIdleReaders = 1                    // reading at the same time
+	forgetPause    = 5 * time.Millisecond // with a ring, between FORGETs
+
+	// The watcher looks seldom while all goes well, as each timer of the runtime has several threads look for work, and
+	// often after it had to help.
+	watchSeldom = 4 * time.Millisecond
+	watchOften  = 500 * time.Microsecond
+	watchAlert  = 100 // looks in a row without need after which seldom is enough
+	watchQuiet  = 5   // seldom looks without a request after which the watcher sleeps
 )
 
 // slot is what a reader works with.
@@ -35,6 +41,7 @@ type slot struct {
 	out  []byte // reply
 	inv  [1][]byte
 	outv [1][]byte
+	task task
 }
 
 // writeDataOffset is where the data of a WRITE begins: both headers.
@@ -105,7 +112,11 @@ func (c *conn) read() {
 		return
 	}
 	defer c.giveSlot(s)
+	c.enlist(&s.task)
+	defer c.delist(&s.task)
+	var pace pacer
 	for {
+		pace.step()
 		n, err := readRetry(c.fd, s.in)
 		if err != nil {
 			if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ECONNABORTED) {
@@ -132,13 +143,13 @@ func (c *conn) read() {
 		}
 		c.handle(s, n, op)
 		c.done.Add(1)
-		if c.ring != nil && (op == opForget || op == opBatchForget) {
-			// What is forgotten meanwhile comes as one batch, and whoever causes it wakes nobody. With a ring all that
-			// can wait here is an interrupt.
-			time.Sleep(forgetPause)
-		}
 		if !c.idle() {
 			return
+		}
+		if c.ring != nil && (op == opForget || op == opBatchForget) {
+			// What is forgotten meanwhile comes as one batch, and whoever causes it wakes nobody. With a ring all that
+			// can wait here is an interrupt. It counts as reading, so that the watcher sends nobody else.
+			time.Sleep(forgetPause)
 		}
 	}
 }
@@ -158,9 +169,10 @@ func maxReaders() int32 { return int32(2 * runtime.GOMAXPROCS(0)) }
 // watch adds readers where there are too few, until the connection is dead.
 func (c *conn) watch() {
 	defer c.readers.Done()
-	tick := time.NewTimer(watchEvery)
+	every := watchSeldom
+	tick := time.NewTimer(every)
 	defer tick.Stop()
-	last, quiet, waiting := c.done.Load(), 0, 0
+	last, quiet, waiting, calm := c.done.Load(), 0, 0, 0
 	most := maxReaders()
 	for {
 		select {
@@ -170,12 +182,13 @@ func (c *conn) watch() {
 		}
 		n := c.done.Load()
 		stuck := n == last
+		calm++
 		if c.idleReaders.Load() > 0 {
 			waiting = 0
 			if quiet++; !stuck {
 				quiet = 0
 			}
-			if quiet >= watchQuiet {
+			if every == watchSeldom && quiet >= watchQuiet {
 				c.watcherSleeps.Store(true)
 				select {
 				case <-c.wakeWatcher:
@@ -188,11 +201,14 @@ func (c *conn) watch() {
 			quiet = 0
 			if waiting++; stuck || waiting > 1 && c.allReaders.Load() < most && c.pendingRequest() {
 				c.addReader()
-				waiting = 0
+				waiting, calm, every = 0, 0, watchOften
 			}
 		}
+		if calm >= watchAlert {
+			every = watchSeldom
+		}
 		last = n
-		tick.Reset(watchEvery)
+		tick.Reset(every)
 	}
 }
 
@@ -220,10 +236,16 @@ func (c *conn) idle() bool {
 // handle answers one request that was read into s.in[:n].
 func (c *conn) handle(s *slot, n int, op uint32) {
 	c.fromDevice.Add(1)
-	unique := wire.Uint64(s.in[offUnique:])
+	unique, node := wire.Uint64(s.in[offUnique:]), wire.Uint64(s.in[offNode:])
+	args, direct := c.isDirect(op, node)
+	direct = direct && n >= inHeaderSize+args && !pollHack(op, node, s.in[inHeaderSize:n])
 	switch op {
 	case opForget, opBatchForget, opNotifyReply:
-		c.ps.HandleRequest(c.iov(s, n))
+		if direct {
+			c.answer(nil, op, s.in[:inHeaderSize+args], s.in[inHeaderSize+args:n], nil)
+		} else {
+			c.ps.HandleRequest(c.iov(s, n))
+		}
 		return
 	case opInterrupt:
 		if n >= inHeaderSize+8 {
@@ -231,17 +253,33 @@ func (c *conn) handle(s *slot, n int, op uint32) {
 		}
 		return
 	}
-	c.track(unique)
-	m, st, ok := c.hooks.hook(op, wire.Uint64(s.in[offNode:]), s.in[inHeaderSize:n], s.out[outHeaderSize:])
-	if ok {
+	cancel := s.task.begin(unique, direct)
+	m, st := 0, fuse.OK
+	if direct {
+		if m, st = c.answer(cancel, op, s.in[:inHeaderSize+args], s.in[inHeaderSize+args:n], s.out[outHeaderSize:]); !st.Ok() {
+			m = 0
+		}
 		putReply(s.out, unique, st, m)
 		m += outHeaderSize
-	} else if m, st = c.ps.HandleRequest(c.iov(s, n)); m < outHeaderSize {
+	} else {
+		m = c.viaGoFuse(s, n, op, unique, node)
+	}
+	s.task.end()
+	c.reply(s.out[:m], op)
+}
+
+// viaGoFuse has a hook or go-fuse answer the request in s.in[:n]. It gives the length of the reply in s.out.
+func (c *conn) viaGoFuse(s *slot, n int, op uint32, unique, node uint64) int {
+	m, st, ok := c.hooks.hook(op, node, s.in[inHeaderSize:n], s.out[outHeaderSize:])
+	if ok {
+		putReply(s.out, unique, st, m)
+		return m + outHeaderSize
+	}
+	if m, st = c.ps.HandleRequest(c.iov(s, n)); m < outHeaderSize {
 		putReply(s.out, unique, orEIO(st), 0)
 		m = outHeaderSize
 	}
-	c.untrack(unique)
-	c.reply(s.out[:m], op)
+	return m
 }
 
 func (c *conn) iov(s *slot, n int) (in, out [][]byte) {
@@ -265,15 +303,18 @@ func (c *conn) reply(b []byte, op uint32) {
 	}
 }
 
-func (c *conn) track(unique uint64) {
+// enlist has the task of a reader known, so that it can be given up; delist takes that back.
+func (c *conn) enlist(t *task) {
 	c.mu.Lock()
-	c.inflight[unique] = struct{}{}
+	c.tasks = append(c.tasks, t)
 	c.mu.Unlock()
 }
 
-func (c *conn) untrack(unique uint64) {
+func (c *conn) delist(t *task) {
 	c.mu.Lock()
-	delete(c.inflight, unique)
+	if i := slices.Index(c.tasks, t); i >= 0 {
+		c.tasks = slices.Delete(c.tasks, i, i+1)
+	}
 	c.mu.Unlock()
 }
 

@@ -3,10 +3,14 @@
 // There are three ways, behind one small API:
 //
 //   - Ring: FUSE over io_uring (Linux 6.14 and later). One system call answers a request and waits for the next;
-//     small operations are two to three times as fast. The protocol is still go-fuse's (fuse.ProtocolServer).
+//     small operations are two to three times as fast.
 //   - Device: our own loop on /dev/fuse, one read(2) and one write(2) a request, by one thread as long as it gets on. Half
 //     the processor time of go-fuse's server, which wakes a thread for every request.
 //   - Ordinary: go-fuse's own server, for comparison.
+//
+// On Ring and Device the commonest operations call the filesystem straight from here (direct.go), as go-fuse's server
+// allocates and clears a kilobyte for each; all others go through its fuse.ProtocolServer. The filesystem sees no difference.
+// With MountOptions.Debug everything goes through go-fuse, which logs each request.
 //
 // Mount picks: Ring where the kernel's switch /sys/module/fuse/parameters/enable_uring is on (Options.EnableRing turns
 // it on, as root), else Device, with a line in the log that says why.

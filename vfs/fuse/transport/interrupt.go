@@ -61,6 +61,14 @@ func (c *conn) interrupt(s *slot, unique, target uint64) {
 // cancel closes the cancel channel of the request with this unique number; false if none is known by it
 // (or it was closed before).
 func (c *conn) cancel(unique uint64) bool {
+	found := false
+	c.eachTask(func(t *task) bool {
+		found = t.interrupt(unique)
+		return !found
+	})
+	if found {
+		return true
+	}
 	var in [inHeaderSize + 8]byte
 	var out [outHeaderSize]byte
 	wire.PutUint32(in[:], uint32(len(in)))
@@ -135,16 +143,28 @@ func (c *conn) cancelUntil(ended <-chan struct{}) {
 	}
 }
 
+// eachTask calls f for what every reader and every thread of the ring works on, until it returns false.
+func (c *conn) eachTask(f func(t *task) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.tasks {
+		if !f(t) {
+			return
+		}
+	}
+	if c.ring != nil {
+		c.ring.eachTask(f)
+	}
+}
+
 // working lists the requests that are being worked on.
 func (c *conn) working() []uint64 {
 	var list []uint64
-	c.mu.Lock()
-	for u := range c.inflight {
-		list = append(list, u)
-	}
-	c.mu.Unlock()
-	if c.ring != nil {
-		list = c.ring.working(list)
-	}
+	c.eachTask(func(t *task) bool {
+		if u := t.current(); u != 0 {
+			list = append(list, u)
+		}
+		return true
+	})
 	return list
 }

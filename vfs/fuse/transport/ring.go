@@ -44,7 +44,7 @@ type ringServer struct {
 	threads sync.WaitGroup
 	grow    chan struct{} // something for the grower to look at
 
-	mu  sync.Mutex // leaf; guards:
+	mu  sync.Mutex // before task.mu; guards:
 	all []*ringThread
 }
 
@@ -161,16 +161,15 @@ func (rs *ringServer) abandon() {
 // wait returns when all threads have ended, after the connection has.
 func (rs *ringServer) wait() { rs.threads.Wait() }
 
-// working adds the requests that are being worked on to list.
-func (rs *ringServer) working(list []uint64) []uint64 {
+// eachTask calls f for what every thread works on, until it returns false.
+func (rs *ringServer) eachTask(f func(t *task) bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, t := range rs.all {
-		if u := t.current.Load(); u != 0 {
-			list = append(list, u)
+		if !f(&t.task) {
+			return
 		}
 	}
-	return list
 }
 
 // count says how many threads there are and how many requests they have handled.
@@ -250,7 +249,7 @@ func (rs *ringServer) look() bool {
 	for _, t := range rs.all {
 		if h := t.handled.Load(); h != t.seen {
 			t.seen = h
-		} else if t.current.Load() != 0 {
+		} else if t.task.current() != 0 {
 			for i := range t.entries {
 				t.entries[i].queue.stuck++
 			}

@@ -41,11 +41,12 @@ type entry struct {
 	queue   *queue
 	header  []byte
 	payload []byte
-	iov     [2]unix.Iovec // both areas; the kernel reads it at registration
-	in      [3][]byte     // the request for go-fuse: header, fixed struct, the rest
-	out     [2][]byte     // where it puts the reply: header, everything else
-	scratch []byte        // an ioctl's input, out of the way of its output
-	dead    bool          // the kernel has let go of it
+	iov     [2]unix.Iovec         // both areas; the kernel reads it at registration
+	in      [3][]byte             // the request for go-fuse: header, fixed struct, the rest
+	out     [2][]byte             // where it puts the reply: header, everything else
+	head    [directMax / 8]uint64 // header and fixed struct in one piece, for what we answer ourselves
+	scratch []byte                // an ioctl's input, out of the way of its output
+	dead    bool                  // the kernel has let go of it
 }
 
 // ringThread is one locked thread with an io_uring of its own.
@@ -61,7 +62,7 @@ type ringThread struct {
 	register   chan struct{} // closed when INIT is done
 	registered chan error    // one value: whether the kernel took at least one entry
 
-	current atomic.Uint64 // unique number of the request in work, 0 for none
+	task    task          // the request in work
 	handled atomic.Uint64 // requests begun
 	seen    uint64        // the grower's: handled when it last looked
 	_       [48]byte      // away from the next thread's counters
@@ -183,9 +184,11 @@ func (t *ringThread) loop() {
 			alive++
 		}
 	}
+	var pace pacer
 	for alive > 0 {
 		i, res, ok := t.ring.peek()
 		if !ok {
+			pace.step()
 			if err := t.ring.enter(1); err != nil {
 				t.rs.conn.log.Error("fuse: a ring failed, the connection is given up", "error", err)
 				t.rs.conn.cut()
@@ -250,13 +253,12 @@ func (t *ringThread) handle(e *entry) {
 		t.rs.saturated()
 	}
 	unique := wire.Uint64(e.header[offUnique:])
-	t.current.Store(unique)
 	t.handled.Add(1)
 
 	n := t.call(e, unique)
 	wire.PutUint32(e.header[headerPayload:], uint32(n))
 
-	t.current.Store(0)
+	t.task.end()
 	if full && time.Since(began) >= slowTime {
 		q.slow.Add(1)
 	}
@@ -277,10 +279,24 @@ func (t *ringThread) call(e *entry, unique uint64) (n int) {
 		putReply(e.header, unique, fuse.Status(unix.ENOTCONN), 0)
 		return 0
 	}
-	op := wire.Uint32(e.header[offOpcode:])
+	op, node := wire.Uint32(e.header[offOpcode:]), wire.Uint64(e.header[offNode:])
 	if e.queue.kicked(op, wire.Uint32(e.header[offPid:])) {
 		putReply(e.header, unique, fuse.EAGAIN, 0)
 		return 0
+	}
+	want, direct := c.isDirect(op, node)
+	direct = direct && args >= want && !pollHack(op, node, e.payload[:used])
+	cancel := t.task.begin(unique, direct)
+	if direct {
+		head := unsafe.Slice((*byte)(unsafe.Pointer(&e.head)), directMax)[:inHeaderSize+args]
+		copy(head, e.header[:inHeaderSize])
+		copy(head[inHeaderSize:], e.header[headerArgs:headerArgs+args])
+		n, st := c.answer(cancel, op, head, e.payload[:used], e.payload)
+		if !st.Ok() {
+			n = 0
+		}
+		putReply(e.header, unique, st, n)
+		return n
 	}
 	e.in = [3][]byte{e.header[:inHeaderSize], e.header[headerArgs : headerArgs+args], e.payload[:used]}
 	if op == opIoctl && used > 0 {
@@ -288,7 +304,7 @@ func (t *ringThread) call(e *entry, unique uint64) (n int) {
 		e.scratch = append(e.scratch[:0], e.in[2]...)
 		e.in[2] = e.scratch
 	}
-	if n, st, ok := c.hooks.hook(op, wire.Uint64(e.header[offNode:]), e.in[1], e.payload); ok {
+	if n, st, ok := c.hooks.hook(op, node, e.in[1], e.payload); ok {
 		putReply(e.header, unique, st, n)
 		return n
 	}

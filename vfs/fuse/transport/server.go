@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -209,6 +210,13 @@ func (s *Server) beginOwn(c *conn, fd int, opts *fuse.MountOptions, t *Options) 
 		po.ExtraCapabilities |= fuse.CAP_OVER_IO_URING
 	}
 	c.ps = fuse.NewProtocolServer(s.fs, &po)
+	c.fs, c.throughGoFuse = s.fs, po.Debug || po.DisableXAttrs || po.IgnoreSecurityLabels || po.RememberInodes
+	if c.onPanic = po.PanicHandler; c.onPanic == nil {
+		c.onPanic = func(what any) fuse.Status {
+			c.log.Error("fuse: the filesystem panicked", "with", what, "stack", string(debug.Stack()))
+			return fuse.EIO
+		}
+	}
 	raw, agreed, err := c.initialize()
 	if err != nil {
 		return err

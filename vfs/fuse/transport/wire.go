@@ -10,13 +10,26 @@ import (
 
 // Operation numbers that the transport itself looks at (include/uapi/linux/fuse.h).
 const (
+	opLookup        = 1
 	opForget        = 2
-	opStatfs        = 17
+	opGetattr       = 3
+	opSetattr       = 4
+	opMkdir         = 9
+	opUnlink        = 10
+	opRmdir         = 11
+	opOpen          = 14
 	opRead          = 15
+	opWrite         = 16
+	opStatfs        = 17
+	opRelease       = 18
 	opFsync         = 20
+	opGetxattr      = 22
 	opInit          = 26
+	opOpendir       = 27
+	opReleasedir    = 29
 	opFsyncDir      = 30
 	opSetLkw        = 33
+	opCreate        = 35
 	opInterrupt     = 36
 	opBmap          = 37
 	opDestroy       = 38
