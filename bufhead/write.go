@@ -226,7 +226,8 @@ func WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, pos, n, copied int64) int64 {
 
 // Write (generic_perform_write) writes src at k.Pos through the cache and moves k.Pos on. It raises the size under the
 // folio lock and holds back while there is too much dirty memory. Hold ip.Rw exclusively. opt may be nil.
-// It gives the bytes written, and an error only when there are none.
+// It gives the bytes written, and an error only when there are none: get_block's, the device's where part of a block had to be read,
+// ctx's, errno.AGAIN with k.NoWait.
 func Write(ctx context.Context, k *vfs.Kiocb, src []byte, gb GetBlock, opt *WriteOptions) (int, error) {
 	return perform(ctx, k, len(src), func(dst []byte, off int) int { return copy(dst, src[off:]) }, gb, opt)
 }
@@ -240,6 +241,9 @@ func WriteFrom(ctx context.Context, k *vfs.Kiocb, n int, fill func(dst []byte, o
 
 func perform(ctx context.Context, k *vfs.Kiocb, total int, fill func(dst []byte, off int) int, gb GetBlock, opt *WriteOptions) (int, error) {
 	ip := k.Inode
+	if k.NoWait {
+		return 0, errno.AGAIN // get_block may always wait
+	}
 	done, limit := 0, math.MaxInt
 	size := ip.Size() // that stands: what lies beyond after an error is dropped
 	var err error

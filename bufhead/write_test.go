@@ -64,13 +64,19 @@ func TestWriteParts(t *testing.T) {
 	}
 }
 
-// A copy that falls short in a new block: what was on the medium is never seen, and no new block is left that would show it later.
+// A copy that falls short: in a new block what was on the medium is never seen, and no new block is left that would show it later; of
+// an old one the rest stays what it was.
 func TestShortCopy(t *testing.T) {
-	for _, how := range []string{"at once", "delay", "unwritten"} {
+	for _, how := range []string{"at once", "delay", "unwritten", "there"} {
 		for _, stop := range []int{0, 1, 700, 1024, 2000} {
 			fs := newFS(t, options{bits: 10})
-			f := fs.file(t, "hole 16k", 16<<10)
+			spec := "hole 16k"
+			if how == "there" {
+				spec = "mapped 16k"
+			}
+			f := fs.file(t, spec, 16<<10)
 			f.delay, f.unwritten = how == "delay", how == "unwritten"
+			want := f.fill(t)
 			p := pattern(4096, 1)
 			n, err := f.writeFrom(4096, 300, func(dst []byte, off int) int { return copy(dst, p[off:stop]) })
 			if stop == 0 {
@@ -79,7 +85,6 @@ func TestShortCopy(t *testing.T) {
 				require.NoError(t, err)
 			}
 			require.Equal(t, stop, n)
-			want := make([]byte, 16<<10)
 			copy(want[300:], p[:stop])
 			fo, done := f.folio(t, 0)
 			for _, bh := range bufhead.BuffersOf(fo) {
@@ -315,4 +320,13 @@ func TestSeekReportSwap(t *testing.T) {
 		return nil
 	}, g.getBlock))
 	require.GreaterOrEqual(t, pages, uint64(4))
+}
+
+// Writes that may not wait are not served: get_block may always.
+func TestWriteNoWait(t *testing.T) {
+	fs := newFS(t, options{bits: 10})
+	f := fs.file(t, "mapped 4k", 4096)
+	k := vfs.Kiocb{Inode: f.Inode, NoWait: true}
+	_, err := bufhead.Write(ctx, &k, []byte("x"), f.getBlock, f.opts())
+	require.Equal(t, errno.AGAIN, err)
 }

@@ -1,5 +1,6 @@
 // Package bridge answers get_block from an iomap begin: the step of the porting guide in which a filesystem's buffer-head operations
-// run on its new mappings, so that a wrong one shows before anything else has changed.
+// run on its new mappings, so that a wrong one shows before anything else has changed. And the other way round: iomap's operations on
+// folios that are kept in buffer heads, for mappings that ask for it (Buffers).
 //
 // Source: Linux Documentation/filesystems/iomap/porting.rst.
 package bridge
