@@ -420,3 +420,15 @@ func (f *File) at(i int64) *blockMap {
 	}
 	return &f.blocks[i]
 }
+
+// Forget gives back what is promised of the blocks of [pos, end).
+func (f *File) Forget(pos, end int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := pos >> f.FS.o.BlockBits; i<<f.FS.o.BlockBits < end && int(i) < len(f.blocks); i++ {
+		if f.blocks[i].t == iomap.Delalloc {
+			f.blocks[i] = blockMap{}
+		}
+	}
+	f.seq++
+}

@@ -269,10 +269,17 @@ func (f *File) directEnd(_ context.Context, k *vfs.Kiocb, size int64, err error,
 	if r&iomap.DirectUnwritten != 0 {
 		f.convert(k.Pos, size, false)
 	}
-	if end := k.Pos + size; end > f.Size() {
+	f.grow(k.Pos + size)
+	return nil
+}
+
+// grow moves the end of the file to end, if that is farther: completions race.
+func (f *File) grow(end int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if end > f.Size() {
 		f.SetSize(end)
 	}
-	return nil
 }
 
 // convert makes the blocks of a range written, or puts the copies of shared ones in their place.
@@ -366,9 +373,7 @@ func (f *File) atomicBegin(pos, length int64, _ iomap.OpFlags, m, _ *iomap.Mappi
 func (f *File) atomicEnd(_ context.Context, k *vfs.Kiocb, size int64, err error, _ iomap.DirectResult) error {
 	if err == nil {
 		f.convert(k.Pos, size, true)
-		if end := k.Pos + size; end > f.Size() {
-			f.SetSize(end)
-		}
+		f.grow(k.Pos + size)
 		return nil
 	}
 	f.mu.Lock()
