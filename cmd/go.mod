@@ -17,9 +17,11 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/iomapfs/iomapfs/bufhead v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/fs/fat v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
+	golang.org/x/text v0.30.0 // indirect
 )
 
 require (
@@ -52,3 +54,5 @@ replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
 replace github.com/iomapfs/iomapfs/iomap => ../iomap
 
 replace github.com/iomapfs/iomapfs/porting => ../porting
+
+replace github.com/iomapfs/iomapfs/fs/fat => ../fs/fat

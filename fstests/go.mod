@@ -11,7 +11,11 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+require (
+	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/fs/fat v0.0.0 // indirect
+	golang.org/x/text v0.30.0 // indirect
+)
 
 require (
 	github.com/hanwen/go-fuse/v2 v2.12.1
@@ -32,3 +36,5 @@ replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
 replace github.com/iomapfs/iomapfs/iomap => ../iomap
 
 replace github.com/iomapfs/iomapfs/fs/all => ../fs/all
+
+replace github.com/iomapfs/iomapfs/fs/fat => ../fs/fat

@@ -16,11 +16,23 @@ import (
 // align is where the first partition begins and what its size is a multiple of, as partitioning tools have it.
 const align = 1 << 20
 
-// WriteTable makes a new partition table of the kind gpt or mbr, with one partition for Linux over all that it leaves, and
+// Content says what a partition is for.
+type Content struct {
+	gpt gpt.Type
+	mbr mbr.Type
+}
+
+// What partitions are for.
+var (
+	ForLinux = Content{gpt.LinuxFilesystem, mbr.Linux}
+	ForFAT   = Content{gpt.MicrosoftBasicData, mbr.Fat32LBA}
+)
+
+// WriteTable makes a new partition table of the kind gpt or mbr, with one partition for what over all that it leaves, and
 // gives that partition. What the first and the last MiB held is erased. The identifiers of disk and partition follow from
 // seed; a seed of zeros is replaced by chance.
 // Errors: errno.INVAL for another kind, a device that is too small, or one too large for an MBR.
-func WriteTable(dev block.Device, kind string, seed [16]byte) (*Partition, error) {
+func WriteTable(dev block.Device, kind string, what Content, seed [16]byte) (*Partition, error) {
 	sector := int64(max(dev.Limits().LogicalBlock, 512))
 	end := dev.Size() / align * align
 	if kind == "gpt" && dev.Size()-end < 40*max(sector, 512) {
@@ -49,9 +61,9 @@ func WriteTable(dev block.Device, kind string, seed [16]byte) (*Partition, error
 	}
 	var err error
 	if kind == "gpt" {
-		err = writeGPT(w, sector, end, seed)
+		err = writeGPT(w, sector, end, what, seed)
 	} else {
-		err = writeMBR(w, sector, end, seed)
+		err = writeMBR(w, sector, end, what, seed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s partition table: %w", dev.Name(), kind, err)
@@ -66,21 +78,21 @@ func WriteTable(dev block.Device, kind string, seed [16]byte) (*Partition, error
 	return &t.Partitions[0], nil
 }
 
-func writeGPT(w *writableReader, sector, end int64, seed [16]byte) error {
+func writeGPT(w *writableReader, sector, end int64, what Content, seed [16]byte) error {
 	t := &gpt.Table{
 		LogicalSectorSize: int(sector), PhysicalSectorSize: int(sector), GUID: derive(seed, "disk"), ProtectiveMBR: true,
 		Partitions: []*gpt.Partition{{
 			Index: 1, Start: uint64(align / sector), End: uint64(end/sector - 1), Size: uint64(end - align),
-			Type: gpt.LinuxFilesystem, GUID: derive(seed, "partition"),
+			Type: what.gpt, GUID: derive(seed, "partition"),
 		}},
 	}
 	return t.Write(w, w.reader.dev.Size())
 }
 
-func writeMBR(w *writableReader, sector, end int64, seed [16]byte) error {
+func writeMBR(w *writableReader, sector, end int64, what Content, seed [16]byte) error {
 	t := &mbr.Table{
 		LogicalSectorSize: int(sector), PhysicalSectorSize: int(sector),
-		Partitions: []*mbr.Partition{{Index: 1, Type: mbr.Linux, Start: uint32(align / sector), Size: uint32((end - align) / sector)}},
+		Partitions: []*mbr.Partition{{Index: 1, Type: what.mbr, Start: uint32(align / sector), Size: uint32((end - align) / sector)}},
 	}
 	if err := t.Write(w, w.reader.dev.Size()); err != nil {
 		return err

@@ -31,9 +31,9 @@ type FileSystem struct {
 
 // Probe is what blkid would say of a device.
 type Probe struct {
-	Type, Version, Label, UUID string
-	BlockSize                  uint32
-	Size                       int64 // bytes the filesystem spans
+	Type, SecType, Version, Label, UUID string // SecType: an older type that the device can be used as, "" for none
+	BlockSize                           uint32
+	Size                                int64 // bytes the filesystem spans
 }
 
 // OptionHelp documents one mount word.

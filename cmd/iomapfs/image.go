@@ -32,8 +32,12 @@ func (a *app) openFS(ctx context.Context, spec string, m access) (*vfs.SuperBloc
 	if err != nil {
 		return nil, err
 	}
-	sb, err := all.Mount(ctx, dev, a.fstype, &vfs.MountOptions{
-		ReadOnly: !m.write, NoAtime: true, CacheBytes: cache, Log: a.logger(slog.LevelWarn),
+	k, err := all.Which(dev, a.fstype)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	sb, err := k.Type.Mount(ctx, dev, &vfs.MountOptions{
+		ReadOnly: !m.write, NoAtime: true, CacheBytes: cache, Log: a.logger(slog.LevelWarn), Words: k.Lenient,
 	})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())

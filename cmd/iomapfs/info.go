@@ -165,7 +165,7 @@ func probeDevice(ctx context.Context, spec string, dev block.Device) ([]pair, er
 		return nil, &exitError{probeNothing, fmt.Errorf("%s: holds %s", spec, why)}
 	}
 	kv = append(kv, pair{"LABEL", p.Label}, pair{"UUID", p.UUID}, pair{"VERSION", p.Version}, pair{"BLOCK_SIZE", fmt.Sprint(p.BlockSize)},
-		pair{"FSSIZE", fmt.Sprint(p.Size)}, pair{"TYPE", p.Type}, pair{"USAGE", "filesystem"})
+		pair{"FSSIZE", fmt.Sprint(p.Size)}, pair{"SEC_TYPE", p.SecType}, pair{"TYPE", p.Type}, pair{"USAGE", "filesystem"})
 	e, t, err := partitionOf(ctx, spec)
 	if err != nil {
 		return nil, err

@@ -27,12 +27,12 @@ func (a *app) mkfsCmd() *cobra.Command {
 		Short: "Make a filesystem, empty or filled from a directory or tar",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usage("usage: iomapfs mkfs TYPE IMAGE [SIZE]; the types are: ext2")
+				return usage("usage: iomapfs mkfs TYPE IMAGE [SIZE]; the types are: ext2, fat")
 			}
-			return usage("mkfs: there is no type %q; the types are: ext2", args[0])
+			return usage("mkfs: there is no type %q; the types are: ext2, fat", args[0])
 		},
 	}
-	c.AddCommand(a.mkfsExt2Cmd())
+	c.AddCommand(a.mkfsExt2Cmd(), a.mkfsFATCmd())
 	return c
 }
 
@@ -204,25 +204,46 @@ func (a *app) mkfsExt2(ctx context.Context, spec string, size int64, f *mkfsFlag
 	})
 	defer show.Stop()
 
-	if f.table != "" {
-		return a.mkfsOnDisk(spec, size, f, o)
+	return a.mkfs(ctx, spec, size, &maker{
+		name: "ext2", table: f.table, force: f.force, what: images.ForLinux, seed: o.UUID,
+		file:   func(path string, size int64) error { _, err := mkfs.FormatFile(path, size, false, o); return err },
+		format: func(w *images.Writer, size int64) error { _, err := mkfs.Format(w, size, o); return err },
+		fit:    func(dev block.Device) error { return fitSectors(dev, &o) },
+	})
+}
+
+// maker makes a filesystem of one kind.
+type maker struct {
+	name   string
+	table  string // --partition-table
+	force  bool
+	what   images.Content                           // what its partition is for
+	seed   [16]byte                                 // of the identifiers of disk and partition
+	file   func(path string, size int64) error      // makes it in a new, sparse file
+	format func(w *images.Writer, size int64) error // makes it on a device
+	fit    func(dev block.Device) error             // adapts to the device's sectors, or refuses
+}
+
+// mkfs makes a filesystem in a new file, in what an image spec names, or on a disk of its own.
+func (a *app) mkfs(ctx context.Context, spec string, size int64, m *maker) error {
+	if m.table != "" {
+		return a.mkfsOnDisk(spec, size, m)
 	}
 	if _, serr := os.Stat(spec); errors.Is(serr, os.ErrNotExist) && !isPartitionSpec(spec) {
 		if size == 0 {
-			return usage("%s does not exist: say how large it shall be (iomapfs mkfs ext2 %s 64M)", spec, spec)
+			return usage("%s does not exist: say how large it shall be (iomapfs mkfs %s %s 64M)", spec, m.name, spec)
 		}
-		_, err := mkfs.FormatFile(spec, size, false, o)
-		return err
+		return m.file(spec, size)
 	}
-	return a.mkfsInPlace(ctx, spec, size, f.force, o)
+	return a.mkfsInPlace(ctx, spec, size, m)
 }
 
 // mkfsOnDisk makes a partition table and a filesystem in its one partition.
-func (a *app) mkfsOnDisk(path string, size int64, f *mkfsFlags, o mkfs.Options) (err error) {
+func (a *app) mkfsOnDisk(path string, size int64, m *maker) (err error) {
 	if isPartitionSpec(path) {
 		return usage("--partition-table: %s is a partition already", path)
 	}
-	made, err := diskFile(path, size)
+	made, err := diskFile(path, size, m.name)
 	if err != nil {
 		return err
 	}
@@ -236,10 +257,10 @@ func (a *app) mkfsOnDisk(path string, size int64, f *mkfsFlags, o mkfs.Options) 
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	if what := holds(dev); what != "" && !f.force {
+	if what := holds(dev); what != "" && !m.force {
 		return fmt.Errorf("%s: holds %s already (--force replaces it)", path, what)
 	}
-	p, err := images.WriteTable(dev, f.table, o.UUID)
+	p, err := images.WriteTable(dev, m.table, m.what, m.seed)
 	if err != nil {
 		return err
 	}
@@ -247,10 +268,10 @@ func (a *app) mkfsOnDisk(path string, size int64, f *mkfsFlags, o mkfs.Options) 
 	if err != nil {
 		return err
 	}
-	if err := fitSectors(w, &o); err != nil {
+	if err := m.fit(w); err != nil {
 		return err
 	}
-	if _, err := mkfs.Format(images.WriterAt(w), p.Size, o); err != nil {
+	if err := m.format(images.WriterAt(w), p.Size); err != nil {
 		return err
 	}
 	return block.Flush(dev)
@@ -269,11 +290,11 @@ func fitSectors(dev block.Device, o *mkfs.Options) error {
 }
 
 // diskFile sees to an image file of size bytes at path: makes it, or lets it grow. made tells which.
-func diskFile(path string, size int64) (made bool, err error) {
+func diskFile(path string, size int64, kind string) (made bool, err error) {
 	fi, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && size == 0:
-		return false, usage("%s does not exist: say how large it shall be (iomapfs mkfs ext2 --partition-table gpt %s 64M)", path, path)
+		return false, usage("%s does not exist: say how large it shall be (iomapfs mkfs %s --partition-table gpt %s 64M)", path, kind, path)
 	case errors.Is(err, os.ErrNotExist):
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
@@ -291,7 +312,7 @@ func diskFile(path string, size int64) (made bool, err error) {
 }
 
 // mkfsInPlace makes a filesystem in an image, partition or device that is there.
-func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bool, o mkfs.Options) (err error) {
+func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, m *maker) (err error) {
 	if size > 0 {
 		// A file may grow; a partition or device is as large as it is, which Format tells.
 		if fi, err := os.Stat(spec); err == nil && fi.Mode().IsRegular() && fi.Size() < size {
@@ -311,15 +332,15 @@ func (a *app) mkfsInPlace(ctx context.Context, spec string, size int64, force bo
 	if size > dev.Size() {
 		return fmt.Errorf("%s: has %d bytes, %d are asked for", spec, dev.Size(), size)
 	}
-	if !force {
+	if !m.force {
 		if what := holds(dev); what != "" {
 			return fmt.Errorf("%s: holds %s already (--force replaces it)", spec, what)
 		}
 	}
-	if err := fitSectors(dev, &o); err != nil {
+	if err := m.fit(dev); err != nil {
 		return err
 	}
-	if _, err := mkfs.Format(images.WriterAt(dev), size, o); err != nil {
+	if err := m.format(images.WriterAt(dev), size); err != nil {
 		return err
 	}
 	return block.Flush(dev)

@@ -15,6 +15,8 @@ type Kind struct {
 	Type *vfs.FileSystem
 	// Aliases are other names that -t takes.
 	Aliases []string
+	// Lenient are mount words under which changes that cannot be stored, as of owners, are left out and not refused.
+	Lenient []string
 	// Info tells of geometry and features, without changing the device.
 	Info func(dev block.Device) (*Info, error)
 	// Map tells what lies where, without changing the device: at most rows rows of at most columns cells.
@@ -25,7 +27,7 @@ type Kind struct {
 }
 
 // Kinds lists the filesystems, in the order in which a device is probed.
-func Kinds() []*Kind { return []*Kind{&ext2Kind} }
+func Kinds() []*Kind { return []*Kind{&ext2Kind, &fatKind} }
 
 // Types lists the filesystems for mounting.
 func Types() []*vfs.FileSystem {

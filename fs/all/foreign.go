@@ -15,8 +15,6 @@ var signatures = []struct {
 	{0, "XFSB", "an XFS filesystem"},
 	{3, "NTFS    ", "an NTFS filesystem"},
 	{3, "EXFAT   ", "an exFAT filesystem"},
-	{54, "FAT", "a FAT filesystem"},
-	{82, "FAT32   ", "a FAT filesystem"},
 	{0x10040, "_BHRfS_M", "a Btrfs filesystem"},
 	{0, "hsqs", "a squashfs image"},
 	{32769, "CD001", "an ISO 9660 image"},

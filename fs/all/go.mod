@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/iomapfs/iomapfs/fs/ext2 v0.0.0
+	github.com/iomapfs/iomapfs/fs/fat v0.0.0
 	github.com/iomapfs/iomapfs/vfs v0.0.0
 )
 
@@ -12,11 +13,13 @@ require (
 	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
 	github.com/iomapfs/iomapfs/iomap v0.0.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.30.0 // indirect
 )
 
 replace (
 	github.com/iomapfs/iomapfs/bufhead => ../../bufhead
 	github.com/iomapfs/iomapfs/fs/ext2 => ../ext2
+	github.com/iomapfs/iomapfs/fs/fat => ../fat
 	github.com/iomapfs/iomapfs/vfs => ../../vfs
 )
 

@@ -33,17 +33,6 @@ func (t *table) init(fs *fsys) {
 	t.over, t.dirty = make(map[disk.Cluster]later), make(map[uint64]*bufhead.BufferHead)
 }
 
-// get reads the entry of c as the mount sees it.
-func (t *table) get(ctx context.Context, c disk.Cluster) (disk.Entry, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if l, ok := t.over[c]; ok {
-		return l.e, nil
-	}
-	e, _, err := t.access(ctx, c, nil)
-	return e, err
-}
-
 // access reads the entry of c in the buffers, and stores e over it when that is not nil. It gives the block of the last sector that
 // the entry lies in. Hold mu.
 func (t *table) access(ctx context.Context, c disk.Cluster, e *disk.Entry) (disk.Entry, uint64, error) {

@@ -27,11 +27,10 @@ type fsys struct {
 	numbers numbers    // of inodes
 	tables  operations // immutable after mount
 
-	writable   bool        // mounted read-write; changed at mount, remount and unmount only
-	wasDirty   bool        // found in use, or with errors: the mark stays at unmount
-	marked     bool        // the mark of a filesystem in use is on the medium; guarded by committer.mu
-	broken     atomic.Bool // metadata could not be written: no more commits
-	rootParent vfs.Attr    // attributes of the root directory, which the medium does not store
+	writable bool        // mounted read-write; changed at mount, remount and unmount only
+	wasDirty bool        // found in use, or with errors: the mark stays at unmount
+	marked   bool        // the mark of a filesystem in use is on the medium; guarded by committer.mu
+	broken   atomic.Bool // metadata could not be written: no more commits
 }
 
 // inode is a file or directory in memory: vfs.Inode.Private.
@@ -59,9 +58,8 @@ type inode struct {
 
 	dir *dirState // of a directory
 
-	slot  atomic.Int64  // byte address of the entry on the medium; 0: none (the root, or a file without a name)
-	dirty atomic.Bool   // on the committer's list
-	seq   atomic.Uint64 // the commit that makes the inode durable as it is; 0: it is
+	slot  atomic.Int64 // byte address of the entry on the medium; 0: none (the root, or a file without a name)
+	dirty atomic.Bool  // on the committer's list
 }
 
 // inodeOf gives the FAT inode of a VFS inode.

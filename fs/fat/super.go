@@ -50,7 +50,13 @@ func probe(dev block.Device) (vfs.Probe, bool) {
 	if err != nil || string(b.OEM[:]) == "NTFS    " || string(b.OEM[:]) == "EXFAT   " {
 		return vfs.Probe{}, false
 	}
+	if b.Jump[0] != 0xEB && b.Jump[0] != 0xE9 && string(b.TypeName[:3]) != "FAT" {
+		return vfs.Probe{}, false // nothing but numbers that make sense: could be anything
+	}
 	p := vfs.Probe{Type: "vfat", Version: g.Width.String(), UUID: serial(b.Serial), BlockSize: g.SectorSize, Size: int64(g.Sectors) << g.SectorBits}
+	if g.Width != disk.FAT32 {
+		p.SecType = "msdos"
+	}
 	label, ok := rootLabel(dev, g)
 	if !ok {
 		label = b.LabelBytes()

@@ -282,6 +282,9 @@ func (c *Copier) xattrs(ctx context.Context, src Node, from string, dst Dir, nam
 		switch err := dst.SetXattr(ctx, name, x); errno.From(err) {
 		case 0:
 		case errno.OPNOTSUPP, errno.PERM, errno.ACCES:
+			if strings.HasPrefix(x.Name, "system.fat.") {
+				continue // shows what only FAT stores
+			}
 			ns, _, _ := strings.Cut(x.Name, ".")
 			c.once("xattr "+ns, fmt.Errorf("%s: the destination does not take the attribute %s, and maybe no other %s.*: %w", from, x.Name, ns, err))
 		default:

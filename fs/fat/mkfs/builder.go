@@ -115,6 +115,13 @@ func (bu *Builder) add(n *Node, r io.Reader) error {
 	if n.Btime.IsZero() {
 		n.Btime = n.Mtime
 	}
+	if bu.o.ClampTimes {
+		for _, t := range []*time.Time{&n.Mtime, &n.Btime} {
+			if t.After(bu.o.Time) {
+				*t = bu.o.Time
+			}
+		}
+	}
 	bu.progress.Path = p
 	bu.progress.Nodes++
 	if err := bu.report(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/iomapfs/iomapfs/fs/fat/disk"
 	"github.com/iomapfs/iomapfs/vfs/errno"
@@ -71,6 +72,32 @@ func Format(w io.WriterAt, size int64, o Options) (*disk.BootSector, error) {
 		}
 	}
 	return b, out.writeAt(sector, 0, "boot sector")
+}
+
+// FormatFile makes a filesystem in a new, sparse file of size bytes; a file that is there is an error unless overwrite. When that
+// fails there is no file.
+func FormatFile(path string, size int64, overwrite bool, o Options) (b *disk.BootSector, err error) {
+	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL
+	if overwrite {
+		flags = os.O_RDWR | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("mkfs: %w", err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("mkfs: %w", cerr)
+		}
+		if err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	if err := f.Truncate(size); err != nil {
+		return nil, fmt.Errorf("mkfs: %w", err)
+	}
+	o.Zeroed = true
+	return Format(f, size, o)
 }
 
 // writeFATs writes all copies of a FAT in which each run is a chain, and the rest free.

@@ -33,6 +33,8 @@ type Options struct {
 	Time time.Time      // of what has none of its own. Zero: now
 	Zone *time.Location // times on the medium are local to it. nil: UTC
 
+	ClampTimes bool // times of files that are later than Time become Time
+
 	// Zeroed says that the device reads as zeros already, as a new sparse file does: then no zeros are written.
 	Zeroed bool
 
