@@ -13,7 +13,7 @@ require (
 
 require (
 	github.com/iomapfs/iomapfs/bufhead/bridge v0.0.0 // indirect
-	github.com/iomapfs/iomapfs/fs/fat v0.0.0 // indirect
+	github.com/iomapfs/iomapfs/fs/fat v0.0.0
 	golang.org/x/text v0.30.0 // indirect
 )
 

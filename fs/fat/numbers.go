@@ -86,7 +86,9 @@ func (nu *numbers) moved(ino uint64, from, to int64) {
 		}
 		return
 	}
-	delete(nu.inos, from)
+	if nu.inos[from] == ino { // in an exchange it may be the other's already
+		delete(nu.inos, from)
+	}
 	nu.slots[ino] = to
 	if to != 0 {
 		nu.inos[to] = ino

@@ -191,6 +191,9 @@ func (g *gen) op() (string, func(t target.Target) string) {
 		}
 		return do("rmdir "+p, func(t target.Target) errno.Errno { return t.Rmdir(p) })
 	case k < 43:
+		if g.o.MixCase && strings.EqualFold(p, q) { // a host does not pass on what names the same file twice
+			q += "x"
+		}
 		fl := []uint32{0, 0, 0, vfs.RenameNoReplace, vfs.RenameExchange}[g.r.IntN(5)]
 		return do(fmt.Sprintf("rename %s %s %d", p, q, fl), func(t target.Target) errno.Errno { return t.Rename(p, q, fl) })
 	case k < 58:

@@ -57,7 +57,7 @@ func UML(t testing.TB, command string) string {
 		"init="+filepath.Join(dir, "init"), "con=null", "con0=fd:0,fd:1")
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+filepath.Join(dir, "ptrace.so"))
 	cmd.WaitDelay = time.Second
-	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(6*time.Minute, func() { _ = cmd.Process.Kill() })
 	console, err := cmd.CombinedOutput()
 	timer.Stop()
 	var ee *exec.ExitError
