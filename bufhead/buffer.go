@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
@@ -43,6 +44,8 @@ type BufferHead struct {
 
 	// Epoch is the mark of whoever keeps the buffer's contents in order: the number of the epoch it was changed in.
 	Epoch atomic.Uint64
+
+	holder invariant.Holder
 
 	state atomic.Uint32
 	refs  atomic.Int32
@@ -112,6 +115,9 @@ var (
 
 // Lock waits for the buffer's lock.
 func (bh *BufferHead) Lock() {
+	if invariant.Enabled {
+		bh.holder.Wait(invariant.RankBuffer, 0, 0)
+	}
 	if bh.TryLock() {
 		return
 	}
@@ -125,10 +131,20 @@ func (bh *BufferHead) Lock() {
 }
 
 // TryLock takes the lock if it is free.
-func (bh *BufferHead) TryLock() bool { return bh.Set(Locked)&Locked == 0 }
+func (bh *BufferHead) TryLock() bool {
+	ok := bh.Set(Locked)&Locked == 0
+	if ok && invariant.Enabled {
+		bh.holder.Took(invariant.RankBuffer, 0, 0)
+	}
+	return ok
+}
+
+// Disown says that the lock, which this goroutine took, is left to I/O in flight. The checks of lock order need to know.
+func (bh *BufferHead) Disown() { bh.holder.Disown() }
 
 // Unlock releases the lock; any goroutine.
 func (bh *BufferHead) Unlock() {
+	bh.holder.Released()
 	bh.Clear(Locked)
 	if lockWaiters.Load() > 0 {
 		lockWait.L.Lock()

@@ -169,6 +169,7 @@ func (d *Device) Readahead(ctx context.Context, blk, n uint64) {
 			bh.Put()
 			continue
 		}
+		bh.Disown() // the completion unlocks
 		b := &block.Bio{Op: block.OpRead, Flags: block.ReadAhead | block.Meta, Off: int64(i) << d.bits, Vecs: [][]byte{bh.Data}}
 		b.Done = func(b *block.Bio) {
 			if b.Err == nil {
@@ -247,6 +248,7 @@ func (d *Device) StartWrite(bh *BufferHead) {
 		return
 	}
 	bh.Get()
+	bh.Disown() // the completion unlocks
 	b.Done = func(b *block.Bio) {
 		if b.Err != nil {
 			bh.writeFailed(&d.pages, b.Err)

@@ -178,6 +178,7 @@ func (r *reader) full(ctx context.Context, fo *pagecache.Folio, size int64) erro
 	}
 	for _, bh := range todo {
 		bh.Lock()
+		bh.Disown() // endRead unlocks
 		bh.Set(AsyncRead)
 	}
 	// Only now that all are marked: the first completion must not find itself to be the last.

@@ -228,6 +228,7 @@ func writeBuffers(fo *pagecache.Folio, bs *buffers, bits uint8, wait bool, fl bl
 			continue
 		}
 		bh.Set(AsyncWrite)
+		bh.Disown() // endWrite unlocks
 		todo = append(todo, bh)
 	}
 	if len(todo) == 0 {

@@ -193,6 +193,7 @@ func TestWritebackInUse(t *testing.T) {
 	defer fo.Put()
 	bh := bufhead.BuffersOf(fo)[1]
 	bh.Lock()
+	bh.Disown() // it stands for another user's
 	require.NoError(t, f.Pages.FlushStart(ctx, 0, 1<<40))
 	require.True(t, fo.Dirty() && bh.Has(bufhead.Dirty))
 	bh.Unlock()

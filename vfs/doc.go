@@ -25,7 +25,8 @@
 //	folio lock               ascending index
 //	transaction reservation  of the filesystem
 //	map lock                 of the filesystem
-//	allocation group, buffer
+//	allocation group, buffer, folio of a device
+//	flusher's list, then inode cache shard
 //	folio state, cache shard, Inode.AttrMu, device queue    leaves: nothing is taken under them
 //
 // So no folio is locked under a map lock or inside a transaction, and nobody calls out (hook, trace, device) under a leaf.

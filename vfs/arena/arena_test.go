@@ -209,9 +209,9 @@ func TestForeignMemoryIsCaught(t *testing.T) {
 		require.Panics(t, func() { a.Free(b) })
 		return
 	}
-	a.Free(make([]byte, 100, 100))
+	a.Free(make([]byte, 100))
 	require.EqualValues(t, 1, a.Stats().Foreign)
-	a.Free(make([]byte, PageSize, PageSize))
+	a.Free(make([]byte, PageSize))
 	a.drain()
 	require.EqualValues(t, 2, a.Stats().Foreign)
 	a.Free(b)

@@ -199,6 +199,7 @@ func TestRanksArePerGoroutine(t *testing.T) {
 			for range 100 {
 				inode.Lock()
 				mine.Lock()
+				mine.AssertHeld()
 				mine.Unlock()
 				inode.Unlock()
 			}
@@ -218,6 +219,7 @@ func BenchmarkLock(b *testing.B) {
 	var m Mutex[Leaf]
 	for b.Loop() {
 		m.Lock()
+		m.AssertHeld()
 		m.Unlock()
 	}
 }

@@ -145,8 +145,10 @@ func (c *Cache) dirtyMax() int64 {
 
 // Stats reads the counters.
 func (c *Cache) Stats() Stats {
-	return Stats{Limit: c.Limit(), Bytes: c.bytes.Load(), Dirty: c.dirty.Load(), Writeback: c.wback.Load(), Folios: c.folios.Load(),
-		Hits: c.hits.Load(), Misses: c.misses.Load(), Scanned: c.scanned.Load(), Reclaimed: c.reclaimed.Load()}
+	return Stats{
+		Limit: c.Limit(), Bytes: c.bytes.Load(), Dirty: c.dirty.Load(), Writeback: c.wback.Load(), Folios: c.folios.Load(),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Scanned: c.scanned.Load(), Reclaimed: c.reclaimed.Load(),
+	}
 }
 
 // Close checks that nothing is left; address spaces are evicted by their owners before.

@@ -241,6 +241,7 @@ func (wb *Writeback) CheckError(since *uint64) error { return wb.errs.Check(sinc
 // file meanwhile. Call with the inode lock at most: no folio, map or transaction held.
 // Errors: ctx's.
 func (wb *Writeback) Balance(ctx context.Context, as *AddressSpace) error {
+	invariant.NoneHeld(invariant.RankFolio)
 	c := wb.cache
 	load := c.dirty.Load() + c.wback.Load()
 	if load <= c.background() {
