@@ -24,7 +24,7 @@ const (
 
 type icacheShard struct {
 	mu   invariant.Mutex[invariant.Shard] // guards everything below and refs, state, lru* of the inodes. AttrMu and the tags of dirty pages are looked at under it
-	cond sync.Cond                        // signalled when an inode leaves inodeFreeing
+	cond sync.Cond                        // signalled when an inode leaves inodeNew or inodeFreeing
 	m    map[uint64]*Inode
 	lru  Inode // sentinel of the ring of unreferenced inodes; lruNext is the oldest
 	n    int   // inodes on the ring
@@ -58,9 +58,9 @@ func (sh *icacheShard) list(ip *Inode) {
 	sh.n++
 }
 
-// take gives a referenced inode of the cache, or nil after having inserted fresh in state inodeNew. It waits for an
-// inode of that number to finish leaving.
-func (sh *icacheShard) take(ino uint64, fresh func() *Inode) (ip *Inode, isNew bool) {
+// take gives a referenced inode of the cache, or what fresh makes after having inserted it in state inodeNew. It waits for an
+// inode of that number to be filled, or to finish leaving. err is what filling it said.
+func (sh *icacheShard) take(ino uint64, fresh func() *Inode) (ip *Inode, isNew bool, err error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for {
@@ -71,21 +71,30 @@ func (sh *icacheShard) take(ino uint64, fresh func() *Inode) (ip *Inode, isNew b
 		if ip.state != inodeFreeing {
 			sh.unlist(ip)
 			ip.refs++
-			return ip, false
+			for ip.state == inodeNew {
+				sh.cond.Wait()
+			}
+			return ip, false, ip.readErr
 		}
 		sh.cond.Wait()
 	}
 	if fresh == nil {
-		return nil, false
+		return nil, false, nil
 	}
 	ip = fresh()
-	ip.refs, ip.state, ip.ready = 1, inodeNew, make(chan struct{})
+	ip.refs, ip.state = 1, inodeNew
 	sh.m[ino] = ip
-	return ip, true
+	return ip, true, nil
 }
 
+// What an inode can do until its filesystem says more: nothing.
+var (
+	noInodeOps = &InodeOperations{}
+	noFileOps  = &FileOperations{}
+)
+
 func (sb *SuperBlock) newInode(ino uint64) *Inode {
-	ip := &Inode{sb: sb, ino: ino, Op: &InodeOperations{}, Fop: &FileOperations{}}
+	ip := &Inode{sb: sb, ino: ino, Op: noInodeOps, Fop: noFileOps}
 	ip.Pages.Init(sb.Cache, sb.WB, ip, nil)
 	return ip
 }
@@ -94,36 +103,24 @@ func (sb *SuperBlock) newInode(ino uint64) *Inode {
 // Errors: what ReadInode says, errno.STALE for a number not in use.
 func (sb *SuperBlock) Get(ctx context.Context, ino uint64) (*Inode, error) {
 	sh := sb.icache.shard(ino)
-	ip, isNew := sh.take(ino, func() *Inode { return sb.newInode(ino) })
+	ip, isNew, err := sh.take(ino, func() *Inode { return sb.newInode(ino) })
 	if isNew {
-		err := sb.Op.ReadInode(ctx, ip)
+		err = sb.Op.ReadInode(ctx, ip)
 		ip.publish(err)
-		if err != nil {
-			ip.Put()
-			return nil, fmt.Errorf("inode %d: %w", ino, err)
-		}
-		return ip, nil
 	}
-	if ip.ready != nil {
-		<-ip.ready
-		if ip.readErr != nil {
-			err := ip.readErr
-			ip.Put()
-			return nil, fmt.Errorf("inode %d: %w", ino, err)
-		}
+	if err != nil {
+		ip.Put()
+		return nil, fmt.Errorf("inode %d: %w", ino, err)
 	}
 	return ip, nil
 }
 
 // Cached gives the inode if it is in memory, with a reference, else nil.
 func (sb *SuperBlock) Cached(ino uint64) *Inode {
-	ip, _ := sb.icache.shard(ino).take(ino, nil)
-	if ip != nil && ip.ready != nil {
-		<-ip.ready
-		if ip.readErr != nil {
-			ip.Put()
-			return nil
-		}
+	ip, _, err := sb.icache.shard(ino).take(ino, nil)
+	if err != nil {
+		ip.Put()
+		return nil
 	}
 	return ip
 }
@@ -132,7 +129,7 @@ func (sb *SuperBlock) Cached(ino uint64) *Inode {
 // errno.UCLEAN when the number is in use in memory: the medium's bitmap is wrong.
 func (sb *SuperBlock) Insert(ino uint64) (*Inode, error) {
 	sh := sb.icache.shard(ino)
-	ip, isNew := sh.take(ino, func() *Inode { return sb.newInode(ino) })
+	ip, isNew, _ := sh.take(ino, func() *Inode { return sb.newInode(ino) })
 	if !isNew {
 		ip.Put()
 		return nil, &errno.CorruptError{Dev: sb.Dev.Name(), Struct: "inode bitmap", Ino: ino, Why: "marks an inode free that is in use"}
@@ -152,8 +149,8 @@ func (ip *Inode) publish(err error) {
 	} else {
 		ip.state = inodeBad
 	}
+	sh.cond.Broadcast()
 	sh.mu.Unlock()
-	close(ip.ready)
 }
 
 // Hold takes another reference; the caller has one.

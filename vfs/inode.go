@@ -47,8 +47,7 @@ type Inode struct {
 	state   inodeState
 	lruNext *Inode
 	lruPrev *Inode
-	ready   chan struct{} // closed when state leaves inodeNew; nil later
-	readErr error
+	readErr error // what filling it said
 }
 
 type inodeState uint8

@@ -17,7 +17,7 @@ type nodeTable struct {
 
 type nodeShard struct {
 	mu sync.RWMutex // guards m; leaf
-	m  map[uint64]*node
+	m  map[uint64]node
 }
 
 type node struct {
@@ -27,7 +27,7 @@ type node struct {
 
 func (t *nodeTable) init(root *vfs.Inode) {
 	for i := range t.shards {
-		t.shards[i].m = make(map[uint64]*node)
+		t.shards[i].m = make(map[uint64]node)
 	}
 	t.root = root.Ino()
 	t.add(root.Hold())
@@ -53,9 +53,6 @@ func (t *nodeTable) get(id uint64) *vfs.Inode {
 	sh.mu.RLock()
 	n := sh.m[id]
 	sh.mu.RUnlock()
-	if n == nil {
-		return nil
-	}
 	return n.ip
 }
 
@@ -65,14 +62,11 @@ func (t *nodeTable) add(ip *vfs.Inode) uint64 {
 	sh := t.shard(id)
 	sh.mu.Lock()
 	n := sh.m[id]
-	if n == nil {
-		sh.m[id] = &node{ip, 1}
-		sh.mu.Unlock()
-		return id
-	}
-	n.lookup++
+	sh.m[id] = node{ip, n.lookup + 1}
 	sh.mu.Unlock()
-	ip.Put()
+	if n.ip != nil {
+		n.ip.Put() // one reference is enough
+	}
 	return id
 }
 
@@ -81,12 +75,12 @@ func (t *nodeTable) forget(id, count uint64) {
 	sh := t.shard(id)
 	sh.mu.Lock()
 	n := sh.m[id]
-	if n == nil || id == 1 {
+	if n.ip == nil || id == 1 {
 		sh.mu.Unlock()
 		return
 	}
-	n.lookup -= min(count, n.lookup)
-	if n.lookup > 0 {
+	if n.lookup > count {
+		sh.m[id] = node{n.ip, n.lookup - count}
 		sh.mu.Unlock()
 		return
 	}
@@ -110,7 +104,7 @@ func (t *nodeTable) drop() {
 		sh := &t.shards[i]
 		sh.mu.Lock()
 		m := sh.m
-		sh.m = make(map[uint64]*node)
+		sh.m = make(map[uint64]node)
 		sh.mu.Unlock()
 		for _, n := range m {
 			n.ip.Put()
