@@ -267,18 +267,22 @@ func endWrite(as *pagecache.AddressSpace, fo *pagecache.Folio, bs *buffers, bh *
 }
 
 // writeFailed (mark_buffer_write_io_error, clear_buffer_uptodate) records that a buffer of as could not be written, also for the
-// inode whose metadata it is. The buffer is not valid any more: a later read shows what the device really holds, or fails. One that
-// was made dirty again meanwhile stays valid: what is in memory is all there is of it, and it will be written again. It reports whether
-// it is invalid.
+// inode whose metadata it is. A buffer of metadata is not valid any more: a later read shows what the device really holds, or fails. One
+// that was made dirty again meanwhile stays valid: what is in memory is all there is of it, and it will be written again. File data stays
+// valid too, as with the bios of whole folios: a store to a part of the block must not be completed from the device, where it may never
+// have been written. It reports whether the buffer is invalid.
 func (bh *BufferHead) writeFailed(as *pagecache.AddressSpace, err error) (invalid bool) {
 	as.SetError(err)
-	if d := bh.Dev; d != nil && as == &d.pages {
-		d.assocMu.Lock()
-		if bh.assoc != nil {
-			bh.assoc.pages.SetError(err)
-		}
-		d.assocMu.Unlock()
+	d := bh.Dev
+	if d == nil || as != &d.pages {
+		bh.Set(WriteEIO)
+		return false
 	}
+	d.assocMu.Lock()
+	if bh.assoc != nil {
+		bh.assoc.pages.SetError(err)
+	}
+	d.assocMu.Unlock()
 	for {
 		s := State(bh.state.Load())
 		n := s | WriteEIO

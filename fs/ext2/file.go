@@ -3,6 +3,7 @@ package ext2
 import (
 	"context"
 
+	"github.com/iomapfs/iomapfs/fs/ext2/disk"
 	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/errno"
@@ -77,33 +78,45 @@ func (fs *fsys) fallocate(ctx context.Context, f *vfs.File, mode uint32, pos, n 
 	return nil
 }
 
-// preallocate fills the holes of [pos, end) with zeros, and makes the file at least that long.
-func (fs *fsys) preallocate(ctx context.Context, f *vfs.File, pos, end int64) error {
-	vi := f.Inode
-	vi.Rw.Lock()
-	defer vi.Rw.Unlock()
-	if size := vi.Size(); end > size {
-		if err := inodeOf(vi).setSize(ctx, end); err != nil {
+// preallocate fills the holes of [pos, end) with zeros, and makes the file at least that long. On error the file is as it was.
+func (fs *fsys) preallocate(ctx context.Context, f *vfs.File, pos, end int64) (err error) {
+	ip := inodeOf(f.Inode)
+	ip.Rw.Lock()
+	defer ip.Rw.Unlock()
+	size := ip.Size()
+	if end > size {
+		if err := ip.setSize(ctx, end); err != nil {
 			return err
 		}
 	}
-	zeros := make([]byte, 1<<20)
-	for pos < end {
-		n, hole, err := inodeOf(vi).isHole(ctx, fs.geo.BlockAt(pos), uint64(end-pos)>>fs.geo.BlockBits+1)
-		if err != nil {
+	holes, err := ip.holes(ctx, fs.geo.BlockAt(pos), disk.FileBlock(fs.geo.BlocksFor(uint64(end))))
+	for i := 0; i < len(holes) && err == nil; i++ {
+		err = fs.fillHole(ctx, f, holes[i])
+	}
+	if err != nil {
+		ip.Pages.InvalidateLock.Lock()
+		ip.makeHoles(ctx, holes)
+		ip.Pages.InvalidateLock.Unlock()
+		if end > size {
+			ip.SetSize(size)
+			fs.cutFailed(context.WithoutCancel(ctx), ip.Inode, size)
+			ip.Dirty(vfs.DirtySize)
+		}
+		return err
+	}
+	ip.TouchNow(true)
+	return nil
+}
+
+// fillHole writes zeros over a hole, inside the file. Hold Rw exclusively.
+func (fs *fsys) fillHole(ctx context.Context, f *vfs.File, r fileRun) error {
+	k := vfs.Kiocb{File: f, Inode: f.Inode, Pos: int64(r.first) << fs.geo.BlockBits}
+	end := min(k.Pos+int64(r.n)<<fs.geo.BlockBits, f.Inode.Size())
+	zeros := make([]byte, min(end-k.Pos, 1<<20))
+	for k.Pos < end {
+		if _, err := fs.tables.bufferedWrite(ctx, &k, zeros[:min(int64(len(zeros)), end-k.Pos)]); err != nil {
 			return err
 		}
-		next := min(int64(uint64(fs.geo.BlockAt(pos))+n)<<fs.geo.BlockBits, end)
-		for hole && pos < next {
-			k := vfs.Kiocb{File: f, Inode: vi, Pos: pos}
-			m, err := fs.tables.bufferedWrite(ctx, &k, zeros[:min(int64(len(zeros)), next-pos)])
-			if err != nil {
-				return err
-			}
-			pos += int64(m)
-		}
-		pos = next
 	}
-	vi.TouchNow(true)
 	return nil
 }

@@ -111,10 +111,7 @@ func (fs *fsys) writeDirect(ctx context.Context, k *vfs.Kiocb, p []byte) (n int,
 		ip.DirectWait()
 		n, err = fs.tables.directWrite(ctx, k, p)
 	case k.CachedAbove && whole >= aroundWrite && k.Pos&int64(mask) == 0:
-		// Holes may be filled too: with the lock, nobody sees the blocks before their data.
-		ip.Pages.InvalidateLock.Lock()
-		n, err = fs.tables.directFill(ctx, k, p[:whole])
-		ip.Pages.InvalidateLock.Unlock()
+		n, err = fs.writeFill(ctx, k, p[:whole])
 	default:
 		return 0, nil
 	}
@@ -123,6 +120,27 @@ func (fs *fsys) writeDirect(ctx context.Context, k *vfs.Kiocb, p []byte) (n int,
 	}
 	if err != nil && !errors.Is(err, vfs.ErrQueued) {
 		fs.cutFailed(ctx, ip, ip.Size())
+	}
+	return n, err
+}
+
+// writeFill writes whole blocks around the cache, into holes too: with the invalidate lock, nobody sees the blocks before their data,
+// and when that could not be written they are holes again.
+func (fs *fsys) writeFill(ctx context.Context, k *vfs.Kiocb, p []byte) (int, error) {
+	ip := inodeOf(k.Inode)
+	ip.Pages.InvalidateLock.Lock()
+	defer ip.Pages.InvalidateLock.Unlock()
+	end := min(k.Pos+int64(len(p)), ip.Size()) // what lies behind the end is dropped by the caller
+	holes, err := ip.holes(ctx, fs.geo.BlockAt(k.Pos), fs.geo.BlockAt(end+int64(fs.geo.BlockSize)-1))
+	if err != nil {
+		return 0, err
+	}
+	n, err := fs.tables.directFill(ctx, k, p)
+	if err != nil && !errors.Is(err, vfs.ErrNotBlock) {
+		ip.makeHoles(ctx, holes)
+		if errors.Is(err, errno.NOSPC) {
+			return 0, vfs.ErrNotBlock // through the cache it may be done in part, or room be made
+		}
 	}
 	return n, err
 }

@@ -201,3 +201,37 @@ func (ip *inode) punch(ctx context.Context, pos, end int64) error {
 	ip.Pages.TruncateRange(first, last)
 	return ip.freeRange(ctx, disk.FileBlock(first/bs), disk.FileBlock(last/bs))
 }
+
+// fileRun is a run of file blocks.
+type fileRun struct {
+	first disk.FileBlock
+	n     uint64
+}
+
+// holes lists the runs of [fb, end) that are neither in the map nor promised.
+func (ip *inode) holes(ctx context.Context, fb, end disk.FileBlock) (list []fileRun, err error) {
+	for fb < end {
+		n, hole, err := ip.isHole(ctx, fb, uint64(end-fb))
+		if err != nil {
+			return nil, err
+		}
+		if hole {
+			list = append(list, fileRun{fb, n})
+		}
+		fb += disk.FileBlock(n)
+	}
+	return list, nil
+}
+
+// makeHoles makes holes again of runs that an operation filled which then failed: their blocks may hold anything. Hold Rw and the
+// invalidate lock exclusively.
+func (ip *inode) makeHoles(ctx context.Context, list []fileRun) {
+	ctx = context.WithoutCancel(ctx)
+	for _, r := range list {
+		pos := int64(r.first) << ip.fs.geo.BlockBits
+		ip.Pages.TruncateRange(pos, pos+int64(r.n)<<ip.fs.geo.BlockBits)
+		if err := ip.freeRange(ctx, r.first, r.first+disk.FileBlock(r.n)); err != nil {
+			ip.fs.fail(err)
+		}
+	}
+}
