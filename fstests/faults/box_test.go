@@ -307,6 +307,15 @@ func (b *box) fallocate(p string, mode uint32, off, n int) {
 	b.look(p, o)
 }
 
+// close closes the object's handles.
+func (o *object) close() {
+	for _, f := range o.open {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
 func (b *box) at(p string, flags vfs.OpenFlags, f func(*vfs.File) error) errno.Errno {
 	ip, err := b.sb.Walk(ctx, p, false)
 	if err != nil {
