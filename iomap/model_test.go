@@ -122,9 +122,13 @@ func TestModel(t *testing.T) {
 		{BlockBits: 10, Cipher: iomaptest.ByRead},
 		{BlockBits: 12, Cipher: iomaptest.ByRanges},
 		{BlockBits: 9, StaleOdds: 3, Cipher: iomaptest.ByRanges},
+		{BlockBits: 10, NoUnwritten: true},
+		{BlockBits: 10, NoLarge: true, NoUnwritten: true},
+		{BlockBits: 12, NoLarge: true, NoUnwritten: true},
+		{BlockBits: 10, MaxOrder: 2, Cache: 1 << 20, NoUnwritten: true},
 	} {
-		c.Size = 1 << 30
-		name := fmt.Sprintf("bits %d order %d nolarge %v stale %d cache %d cipher %d", c.BlockBits, c.MaxOrder, c.NoLarge, c.StaleOdds, c.Cache>>20, c.Cipher)
+		name := fmt.Sprintf("bits %d order %d nolarge %v stale %d cache %d cipher %d nounwritten %v",
+			c.BlockBits, c.MaxOrder, c.NoLarge, c.StaleOdds, c.Cache>>20, c.Cipher, c.NoUnwritten)
 		t.Run(name, func(t *testing.T) {
 			c.Size = 64 << 20
 			c.Seed = seed(t)
@@ -136,7 +140,11 @@ func TestModel(t *testing.T) {
 func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 	const top = 600 << 10
 	rng := rand.New(rand.NewPCG(c.Seed, 2))
-	f := fs.File(t, "mapped 32k; unwritten 32k; hole 32k; shared 32k", 100<<10)
+	spec := "mapped 32k; unwritten 32k; hole 32k; shared 32k"
+	if c.NoUnwritten {
+		spec = "mapped 32k; hole 64k"
+	}
+	f := fs.File(t, spec, 100<<10)
 	want := make([]byte, 100<<10)
 	bs := int64(1) << c.BlockBits
 	grow := func(n int64) {
@@ -165,7 +173,11 @@ func runModel(t *testing.T, fs *iomaptest.FS, c iomaptest.Options) {
 	for op := range 700 {
 		pos, n := rng.Int64N(top), 1+rng.Int64N(1<<rng.IntN(17))
 		what := ""
-		switch rng.IntN(14) {
+		kind := rng.IntN(14)
+		if c.NoUnwritten && (kind == 3 || kind == 4) {
+			kind = 9 // no unwritten space, no shared
+		}
+		switch kind {
 		case 0:
 			what = "truncate"
 			locked(f, func() {

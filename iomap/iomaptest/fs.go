@@ -37,7 +37,12 @@ type Options struct {
 	StaleOdds int          // one in so many checks finds the mapping stale; 0 never
 	Device    block.Device // nil: memory
 	Cipher    Cipher       // how files are kept on the device
-	Trace     trace.Sink
+	// NoUnwritten is a filesystem without unwritten space: promised blocks are mapped when writeback chooses them, before their data
+	// is there; direct writes into holes go through the cache.
+	NoUnwritten bool
+	// Greedy is one that does it wrong: writeback chooses all of a promised run, not only what is dirty.
+	Greedy bool
+	Trace  trace.Sink
 }
 
 // FS is a test filesystem.
@@ -87,6 +92,7 @@ func New(t testing.TB, o Options) *FS {
 	fs.SB.Op = &vfs.SuperOperations{EvictInode: func(ip *vfs.Inode) { ip.Pages.Evict() }}
 	fs.SB.Start()
 	t.Cleanup(func() {
+		_ = fs.SB.Sync(context.Background()) // tells of the errors that a test provoked
 		require.NoError(t, fs.SB.Unmount(context.Background()))
 	})
 	return fs

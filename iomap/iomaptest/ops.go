@@ -239,6 +239,8 @@ func (f *File) directBegin(pos, length int64, flags iomap.OpFlags, m, src *iomap
 		return errno.AGAIN
 	}
 	switch {
+	case (b.t == iomap.Hole || b.t == iomap.Delalloc) && f.FS.o.NoUnwritten:
+		return vfs.ErrNotBlock
 	case b.t == iomap.Hole || b.t == iomap.Delalloc:
 		addr, err := f.FS.take(k << f.FS.o.BlockBits)
 		if err != nil {
@@ -299,7 +301,7 @@ func (f *File) convert(pos, size int64, cow bool) {
 	f.seq++
 }
 
-// mapBlocks chooses unwritten space for promised blocks; completion converts it.
+// mapBlocks chooses space for promised blocks: unwritten, if there is such, which completion converts.
 func (f *File) mapBlocks(_ context.Context, wc *iomap.WritebackContext, pos, length int64) error {
 	if fail := f.FS.FailMap; fail != nil {
 		if err := fail(pos); err != nil {
@@ -312,6 +314,9 @@ func (f *File) mapBlocks(_ context.Context, wc *iomap.WritebackContext, pos, len
 		return nil
 	}
 	i, n := f.span(pos, length)
+	if f.FS.o.Greedy {
+		n = int64(len(f.blocks)) - i
+	}
 	b, k := f.run(i, n)
 	wc.Map = iomap.Mapping{Addr: iomap.NullAddr}
 	switch {
@@ -324,8 +329,12 @@ func (f *File) mapBlocks(_ context.Context, wc *iomap.WritebackContext, pos, len
 		if err != nil {
 			return err
 		}
+		chosen := iomap.Unwritten
+		if f.FS.o.NoUnwritten {
+			chosen = iomap.Mapped
+		}
 		for j := range k {
-			*f.at(i + j) = blockMap{t: iomap.Unwritten, addr: addr + uint64(j)<<f.FS.o.BlockBits}
+			*f.at(i + j) = blockMap{t: chosen, addr: addr + uint64(j)<<f.FS.o.BlockBits}
 		}
 		f.seq++
 		b = *f.at(i)
