@@ -133,7 +133,7 @@ func TestNth(t *testing.T) {
 					}
 					for n := 1; n <= total; n++ {
 						for _, always := range []bool{false, true} {
-							if !all && rng.IntN(total*2) > 0 && !slices.Contains(found, describe(w, word, kind, n, always)) {
+							if !all && rng.IntN(total*5) > 0 && !slices.Contains(found, describe(w, word, kind, n, always)) {
 								continue
 							}
 							run(t, start, w, word, kind, n, always, dir)

@@ -54,7 +54,7 @@ func TestFull(t *testing.T) {
 			}})
 			for _, word := range paths {
 				for left := uint64(0); left <= most; left++ {
-					if !all && rng.IntN(most) >= 3 {
+					if !all && rng.IntN(most) >= 1 {
 						continue
 					}
 					full(t, onDevice(t, start), w, word, left, dir)
