@@ -253,7 +253,7 @@ func (f *File) Seek(ctx context.Context, pos int64, whence int) (int64, error) {
 }
 
 // Fsync makes the file durable and reports each error of writeback once to this open file. On a filesystem that was aborted it
-// answers errno.IO every time (SuperBlock.Abort).
+// answers errno.IO every time (SuperBlock.Abort). The end of ctx does not end it.
 func (f *File) Fsync(ctx context.Context, datasync bool) error {
 	return f.fsync(ctx, 0, math.MaxInt64, datasync)
 }
@@ -264,6 +264,8 @@ func (f *File) fsync(ctx context.Context, start, end int64, datasync bool) error
 		return errno.IO
 	}
 	var err error
+	// As on every local filesystem, no signal ends it: who gets EINTR from fsync takes his data for lost.
+	ctx = context.WithoutCancel(ctx)
 	if fs := ip.Fop.Fsync; fs != nil && (!ip.sb.ReadOnly() || ip.sb.Aborted() != nil) {
 		err = fs(ctx, f, start, end, datasync)
 	}

@@ -2,6 +2,7 @@ package ext2
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -125,4 +126,33 @@ func TestFsyncReadOnly(t *testing.T) {
 	f.Close()
 	ip.Put()
 	require.NoError(t, sb.Unmount(tctx))
+}
+
+// A signal that comes while a file is synced neither ends that nor costs data: writeback gives up what it cannot map.
+func TestFsyncInterrupted(t *testing.T) {
+	clean, err := os.ReadFile(nameImage(t, "4M", "-b", "1024", "-N", "128"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(tctx)
+	cancel()
+	for _, word := range []string{"path=legacy", "path=bridge", "path=iomap"} {
+		sb, _, _ := faultyMount(t, clean, word)
+		ip, err := sb.Root.Create(tctx, vfs.Root, "f", 0o644)
+		require.NoError(t, err)
+		data := bytes.Repeat([]byte{5}, 1<<20)
+		writeFile(t, ip, data, 0)
+		f, err := ip.Open(tctx, vfs.ORdwr)
+		require.NoError(t, err)
+		sb.Private.(*fsys).bd.DropClean() // so that indirect blocks must be read
+		require.NoError(t, f.Fsync(ctx, false), word)
+		require.False(t, ip.Pages.IsDirty())
+		ip.Pages.DropClean(0, 1<<40)
+		require.Equal(t, data, readFile(t, ip), word)
+		writeFile(t, ip, data, 100)
+		_ = ip.Pages.WriteAndWait(ctx, 0, 1<<40)
+		ip.Pages.DropClean(0, 1<<40)
+		require.Equal(t, data, readFile(t, ip)[100:], word)
+		f.Close()
+		ip.Put()
+		require.NoError(t, sb.Unmount(tctx))
+	}
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/iomapfs/iomapfs/vfs"
 )
 
-// setSize changes the length of a regular file. Hold Rw exclusively.
+// setSize changes the length of a regular file. Hold Rw exclusively. It is not interrupted halfway.
 func (ip *inode) setSize(ctx context.Context, size int64) error {
+	ctx = context.WithoutCancel(ctx)
 	old := ip.Size()
 	ip.DirectWait()
 	if size >= old {

@@ -197,9 +197,14 @@ func (wb *Writeback) pass(ctx context.Context) {
 	}
 }
 
+// writePages calls WritePages, which the end of ctx does not reach: a folio whose blocks could not be mapped is given up, and that must
+// not be for a signal.
 func (ops *Operations) writePages(ctx context.Context, as *AddressSpace, wbc *WritebackControl) error {
 	if ops.WritePages == nil {
 		return nil
+	}
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
 	}
 	return ops.WritePages(ctx, as, wbc)
 }

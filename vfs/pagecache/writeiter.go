@@ -132,18 +132,18 @@ func (as *AddressSpace) tagTowrite(start, end uint64) {
 
 // WriteRange starts integrity writeback of [start, end) and does not wait for it to end.
 func (as *AddressSpace) WriteRange(ctx context.Context, start, end int64) error {
-	if as.ops.WritePages == nil || !as.IsDirty() {
+	if !as.IsDirty() {
 		return nil
 	}
-	return as.ops.WritePages(ctx, as, &WritebackControl{SyncAll: true, Start: start, End: end})
+	return as.ops.writePages(ctx, as, &WritebackControl{SyncAll: true, Start: start, End: end})
 }
 
 // FlushStart starts background writeback of [start, end).
 func (as *AddressSpace) FlushStart(ctx context.Context, start, end int64) error {
-	if as.ops.WritePages == nil || !as.IsDirty() {
+	if !as.IsDirty() {
 		return nil
 	}
-	return as.ops.WritePages(ctx, as, &WritebackControl{Start: start, End: end})
+	return as.ops.writePages(ctx, as, &WritebackControl{Start: start, End: end})
 }
 
 // WaitRange waits until no folio over [start, end) is under writeback, and gives an error recorded meanwhile; the error
