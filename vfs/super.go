@@ -137,6 +137,9 @@ type SuperBlock struct {
 	freezeMu sync.Mutex // guards frozen; leaf of freeze
 	frozen   bool
 
+	dataMu    sync.Mutex // guards dataSince. Leaf
+	dataSince uint64     // errors of file data that Sync gave
+
 	// Err collects errors of metadata writeback: each File sees each once at fsync.
 	Err pagecache.ErrSeq
 
@@ -289,12 +292,19 @@ func (sb *SuperBlock) Thaw() error {
 	return nil
 }
 
-// Sync writes all data and metadata and makes it durable. errno.IO after Shutdown and after Abort.
+// Sync writes all data and metadata and makes it durable. It gives errors of writing data since the Sync before too, which background
+// writeback met, each once: a sync that says that all is well means it. errno.IO after Shutdown and after Abort.
 func (sb *SuperBlock) Sync(ctx context.Context) error {
 	if sb.shutdown.Load() {
 		return errno.IO
 	}
-	return sb.sync(ctx)
+	err := sb.sync(ctx)
+	sb.dataMu.Lock()
+	defer sb.dataMu.Unlock()
+	if derr := sb.WB.CheckError(&sb.dataSince); err == nil {
+		err = derr
+	}
+	return err
 }
 
 func (sb *SuperBlock) sync(ctx context.Context) error {
