@@ -142,7 +142,6 @@ func TestIoendEndsAtSize(t *testing.T) {
 		return nil
 	}
 	require.NoError(t, f.Pages.FlushStart(ctx, 0, 1<<40))
-	d.hold = nil
 	done := make(chan error)
 	go func() { _, err := write(f, fill(3000, 2), 5000, false); done <- err }()
 	close(hold)

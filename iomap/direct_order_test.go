@@ -246,8 +246,11 @@ func TestDirectAsyncSync(t *testing.T) {
 		}
 		done := make(chan result, 2)
 		k.Done = func(n int, err error) { done <- result{n, err, syncs.Load()} }
+		hold := make(chan struct{}) // else it may be over before it is queued
+		d.hold = hold
 		_, err = direct(f, &k, fill(8192, 7), true, f.DirectOps, 0)
 		require.ErrorIs(t, err, vfs.ErrQueued)
+		close(hold)
 		r := <-done
 		require.NoError(t, r.err)
 		require.Equal(t, 8192, r.n)

@@ -117,7 +117,6 @@ func TestWriteThroughAsync(t *testing.T) {
 	require.NoError(t, <-done)
 	f.DirectWait()
 	require.Equal(t, fill(5000, 4), f.Medium(t)[1000:6000])
-	d.hold = nil
 	d.fail = func(b *block.Bio) error {
 		if b.Op == block.OpWrite {
 			return errno.IO
@@ -433,10 +432,12 @@ func TestDirectCallerComp(t *testing.T) {
 			ended <- struct{}{}
 			return f.DirectOps.EndIO(ctx, k, size, err, r)
 		}}
-		done := make(chan int, 1)
+		done, hold := make(chan int, 1), make(chan struct{})
+		d.hold = hold
 		k := vfs.Kiocb{Pos: pos, CallerComp: true, Done: func(n int, _ error) { done <- n }}
 		_, err := direct(f, &k, fill(4096, 3), true, do, 0)
 		require.ErrorIs(t, err, vfs.ErrQueued)
+		close(hold)
 		n := <-done
 		require.Equal(t, mine, k.Complete != nil)
 		if mine {
