@@ -197,14 +197,15 @@ func zeroNew(ip *vfs.Inode, fo *pagecache.Folio, bs *buffers, from, to int) {
 }
 
 // WriteEnd (block_write_end) takes over copied of the n bytes that were to be written at pos into fo, marks them dirty and
-// gives how many count: none when the copy was short and the folio is not uptodate. The folio stays locked.
+// gives how many count: of a short copy none of what ended in a block that is not valid. The folio stays locked.
 func WriteEnd(ip *vfs.Inode, fo *pagecache.Folio, pos, n, copied int64) int64 {
 	bs := buffersOf(fo)
 	from := int(pos - fo.Pos())
 	if copied < n {
-		// A read of the rest of the block, which is to come, would go over what was copied: none of it counts.
-		if !fo.Uptodate() {
-			copied = 0
+		// A block that is not valid and was to be stored whole: a read of it, which is to come, goes over what was copied there. What lies
+		// in blocks that are valid, or new, counts: it is in sight.
+		if i := (from + int(copied)) / bs.list[0].Size; !fo.Uptodate() && !bs.list[i].Has(Uptodate) && !bs.list[i].Has(New) {
+			copied = max(int64(i*bs.list[0].Size-from), 0)
 		}
 		zeroNew(ip, fo, bs, from+int(copied), from+int(n))
 	}
