@@ -174,22 +174,24 @@ func TestScan(t *testing.T) {
 	cold.Evict()
 }
 
-// TestExpired writes a file that is larger than what one turn of the flusher takes, whole and soon after it is old enough.
+// TestExpired writes a file that is old enough and larger than what one turn of the flusher takes, whole in one pass.
 func TestExpired(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	c := New(Options{Limit: 1 << 30, Interval: time.Millisecond, Expire: 20 * time.Millisecond})
+	const expire = 100 * time.Millisecond
+	c := New(Options{Limit: 1 << 30, Expire: expire})
 	wb := NewWriteback(c, "test")
 	f := newStore(c, wb, (passBudget+100)*PageSize, 4, 4)
 	f.write(t, make([]byte, (passBudget+100)*PageSize), 0)
-	wb.Start()
-	require.Eventually(t, func() bool { return c.Stats().Dirty == 0 }, 10*time.Second, time.Millisecond)
+	wb.pass(context.Background())
+	require.NotZero(t, c.Stats().Dirty, "too young")
+	time.Sleep(expire)
+	wb.pass(context.Background())
+	require.Zero(t, c.Stats().Dirty)
 	f.io.Wait()
-	wb.Stop(context.Background())
 	require.Nil(t, wb.take(time.Now().UnixNano()), "what is clean is on no list")
 	f.Evict()
 }
 
-// TestFlusherGivesUpOnFailures does not spin on a file that stays dirty, and does not starve others.
+// TestFlusherGoesOn does not spin on a file that stays dirty, and does not starve others.
 func TestFlusherGoesOn(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	c := New(Options{Limit: 1 << 20, Interval: time.Millisecond, Expire: time.Microsecond})
