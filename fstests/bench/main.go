@@ -77,22 +77,12 @@ func (b *bench) choose(bin, opts, only, on string) error {
 	return nil
 }
 
-// ringSwitch lets new mounts use io_uring; asking for that turns it on for the whole machine.
-const ringSwitch = "/sys/module/fuse/parameters/enable_uring"
-
 func (b *bench) run(tmp string) error {
 	dir, err := os.MkdirTemp(tmp, "iomapfs-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary files at worst
-	if was, err := os.ReadFile(ringSwitch); err == nil {
-		defer func() {
-			if err := os.WriteFile(ringSwitch, was, 0); err != nil {
-				fmt.Fprintln(os.Stderr, "bench: io_uring stays switched on:", err)
-			}
-		}()
-	}
 	if err := b.prepare(dir); err != nil {
 		return err
 	}

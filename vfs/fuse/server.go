@@ -26,8 +26,8 @@ type Options struct {
 	MaxWrite                  int  // bytes of one request: 1 MiB by default
 	ReadaheadKiB              int  // of the mount's backing device; 1024 by default, where we may set it
 	NoWritebackCache          bool // the kernel sends every write at once
-	// Transport is "auto" (io_uring where the kernel has it switched on), "fuse" (by /dev/fuse) or "uring", which switches
-	// it on where we may.
+	// Transport is "auto" (io_uring where it is to be had, else by /dev/fuse), "fuse" (by /dev/fuse) or "uring". Where the
+	// kernel has io_uring switched off, root turns it on for the moment of the mount.
 	Transport string
 	// Squash shows other owners and modes than the image holds.
 	Squash *Squash
@@ -107,7 +107,7 @@ func Serve(sb *vfs.SuperBlock, mountpoint string, o Options) (*Server, error) {
 		mo.ExtraCapabilities |= gofuse.CAP_WRITEBACK_CACHE
 	}
 	srv, err := transport.Mount(mountpoint, fs, mo, transport.Options{
-		Kind: kind, EnableRing: o.Transport == "uring", ReadAheadKiB: o.ReadaheadKiB, Logger: o.Log,
+		Kind: kind, EnableRing: kind != transport.Device, ReadAheadKiB: o.ReadaheadKiB, Logger: o.Log,
 		Hooks: transport.Hooks{},
 	})
 	if err != nil {

@@ -13,7 +13,7 @@
 // With MountOptions.Debug everything goes through go-fuse, which logs each request.
 //
 // Mount picks: Ring where the kernel's switch /sys/module/fuse/parameters/enable_uring is on (Options.EnableRing turns
-// it on, as root), else Device, with a line in the log that says why.
+// it on for the moment of the mount, as root), else Device, with a line in the log that says why.
 //
 //	srv, err := transport.Mount("/mnt", fs, &fuse.MountOptions{Name: "iomapfs"}, transport.Options{})
 //	if err != nil { … }

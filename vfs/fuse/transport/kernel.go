@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,38 @@ func EnableRing(on bool) error {
 		return fmt.Errorf("turn FUSE over io_uring on or off: %w", err)
 	}
 	return nil
+}
+
+// switchPatience is how long a mount waits for others that have the switch turned on for a moment.
+const switchPatience = 2 * time.Second
+
+// lendRing turns the kernel's switch on until giveBack is called. Once a connection has agreed to io_uring the kernel does
+// not look at the switch again, so it is on for the moment of a mount only and the machine stays as its administrator wants
+// it. Mounts at the same time wait for each other, by a lock on the switch's file, so that none turns it off under another.
+func lendRing() (giveBack func() error, err error) {
+	nothing := func() error { return nil }
+	f, err := os.OpenFile(ringSwitch, os.O_RDWR, 0)
+	if err != nil {
+		return nothing, fmt.Errorf("turn FUSE over io_uring on: %w", err)
+	}
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Since(began) > switchPatience {
+			f.Close() //nolint:errcheck // nothing was written
+			return nothing, fmt.Errorf("%s: lock: %w", ringSwitch, err)
+		}
+	}
+	if on, _ := RingEnabled(); on {
+		return nothing, f.Close()
+	}
+	if _, err := f.WriteString("Y"); err != nil {
+		f.Close() //nolint:errcheck // nothing was written
+		return nothing, fmt.Errorf("turn FUSE over io_uring on: %w", err)
+	}
+	return func() error { return errors.Join(EnableRing(false), f.Close()) }, nil
 }
 
 // maxWriteLimit is the most bytes a request may carry on this kernel.

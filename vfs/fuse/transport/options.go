@@ -37,8 +37,8 @@ type Options struct {
 	// Kind is the wish. Auto (the default) never fails for want of io_uring; Ring does.
 	// Ordinary with Hooks or Block becomes Device, since go-fuse's server has no place for hooks.
 	Kind Kind
-	// EnableRing lets Mount turn on the kernel's switch for FUSE over io_uring when it is off. It needs root, is for the
-	// whole machine, and stays on.
+	// EnableRing lets Mount turn on the kernel's switch for FUSE over io_uring, when it is off, for as long as the mount
+	// takes. It needs root; without, Auto does without io_uring.
 	EnableRing bool
 	// Hooks answer what go-fuse does not.
 	Hooks Hooks

@@ -52,8 +52,17 @@ func Mount(mountpoint string, fs fuse.RawFileSystem, o *fuse.MountOptions, t Opt
 	if s.point, err = resolveMountPoint(mountpoint); err != nil {
 		return nil, err
 	}
+	giveBack, lent := func() error { return nil }, error(nil)
+	if t.EnableRing && (t.Kind == Auto || t.Kind == Ring) {
+		giveBack, lent = lendRing()
+	}
+	defer func() {
+		if err := giveBack(); err != nil {
+			s.log.Error("fuse: FUSE over io_uring stays switched on for the whole machine", "error", err)
+		}
+	}()
 	var c *conn
-	if s.kind, c, err = s.prepare(&opts, &t); err != nil {
+	if s.kind, c, err = s.prepare(&opts, &t, lent); err != nil {
 		return nil, err
 	}
 	spec := newMountSpec(s.point, &opts, &t)
@@ -120,8 +129,9 @@ func withoutRing(t *Options) Kind {
 	return Ordinary
 }
 
-// choose decides the kind before the mount, and says in the log why it is not io_uring.
-func choose(t *Options, log *slog.Logger) (Kind, error) {
+// choose decides the kind before the mount, and says in the log why it is not io_uring. lent is why the switch could not be
+// turned on, if that was wanted.
+func choose(t *Options, lent error, log *slog.Logger) (Kind, error) {
 	own := withoutRing(t)
 	switch t.Kind {
 	case Ordinary, Device:
@@ -131,11 +141,7 @@ func choose(t *Options, log *slog.Logger) (Kind, error) {
 		return 0, fmt.Errorf("transport kind %d: %w", t.Kind, unix.EINVAL)
 	}
 	on, known := RingEnabled()
-	var why error
-	if !on && t.EnableRing {
-		why = EnableRing(true)
-		on = why == nil
-	}
+	why := lent
 	switch {
 	case on:
 		return Ring, nil
@@ -163,8 +169,8 @@ func (s *Server) beginOrdinary(fd int, opts *fuse.MountOptions) error {
 }
 
 // prepare decides how requests are carried and makes what that needs before the mount: nothing for Ordinary.
-func (s *Server) prepare(opts *fuse.MountOptions, t *Options) (Kind, *conn, error) {
-	kind, err := choose(t, s.log)
+func (s *Server) prepare(opts *fuse.MountOptions, t *Options, lent error) (Kind, *conn, error) {
+	kind, err := choose(t, lent, s.log)
 	if err != nil || kind == Ordinary {
 		return kind, nil, err
 	}

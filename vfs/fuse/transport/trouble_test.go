@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/iomapfs/iomapfs/vfs/fuse/transport"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -358,6 +359,39 @@ func TestSwitchOff(t *testing.T) {
 	require.Contains(t, m.log.String(), "FUSE over io_uring is off")
 	on, _ := transport.RingEnabled()
 	require.False(t, on, "without the option the switch is left alone")
+}
+
+// TestSwitchLent has mounts turn the switch on for themselves: they are served by io_uring, get more threads when they need
+// them, and leave the switch as it was.
+func TestSwitchLent(t *testing.T) {
+	needRing(t)
+	require.NoError(t, transport.EnableRing(false))
+	defer func() { require.NoError(t, transport.EnableRing(true)) }()
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			srv, err := transport.Mount(t.TempDir(), newMemFS(), nil, transport.Options{EnableRing: true})
+			if !assert.NoError(t, err) {
+				return
+			}
+			go srv.Serve()
+			assert.NoError(t, srv.WaitMount())
+			assert.Equal(t, transport.Ring, srv.Kind())
+			assert.NoError(t, srv.Unmount())
+		})
+	}
+	all.Wait()
+	m := mount(t, transport.Ring, newMemFS(), func(_ *fuse.MountOptions, o *transport.Options) { o.Kind, o.EnableRing = transport.Auto, true })
+	on, _ := transport.RingEnabled()
+	require.False(t, on, "the switch is as it was")
+	before := m.Stats().Threads
+	b := block(t, m, 20)
+	require.NoError(t, os.WriteFile(filepath.Join(m.dir, "x"), []byte("x"), 0o644))
+	require.Greater(t, m.Stats().Threads, before)
+	m.fs.letGo()
+	b.collect(t)
+	b.close(t)
+	require.Positive(t, m.Stats().Ring)
 }
 
 // TestHelper mounts and unmounts through fusermount3.
