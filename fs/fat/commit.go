@@ -23,6 +23,8 @@ import (
 // that has something to write:
 //
 //	1  FAT: chains of clusters that nothing on the medium points to yet; and before it, once, the mark of a filesystem in use
+//	   directories: slots that are to be free, and those behind the mark of the end that names are going to lie in, become free
+//	   ones; so the names of step 3 may reach the medium in any order: none lies behind the mark, and none is there twice
 //	2  FAT: links from the ends of existing files to such chains
 //	3  directories: names that came or went, sizes, first clusters, times
 //	4  directories: names that a rename left behind
@@ -46,13 +48,16 @@ type link struct{ c, next disk.Cluster }
 type oldName struct {
 	slots []int64 // byte addresses on the medium
 	dir   *inode  // referenced
-	first int     // index of the first slot in the directory
+	name  *name
 }
 
 // epoch is what is to be written later than at once.
 type epoch struct {
 	seq   uint64
 	links []link
+	opens []int64 // byte addresses of slots of removed names, and of slots that lay behind the mark of the end of their directory
+	// kept are those among them that held a name which a rename within 512 bytes takes away, together with putting the new one.
+	kept  map[int64]bool
 	old   []oldName
 	cuts  []disk.Cluster
 	freed []clusters
@@ -92,7 +97,7 @@ const (
 
 func (c *committer) init() {
 	c.kicked = make(chan struct{}, 1)
-	c.ep = &epoch{seq: 1}
+	c.ep = &epoch{seq: 1, kept: map[int64]bool{}}
 	c.dirs = make(map[uint64]*bufhead.BufferHead)
 }
 
@@ -265,7 +270,7 @@ func (fs *fsys) closeEpoch(ctx context.Context) (*bundle, error) {
 	}
 	c.listMu.Lock()
 	b.ep, b.bufs = c.ep, c.dirs
-	c.ep, c.dirs = &epoch{seq: b.ep.seq + 1}, make(map[uint64]*bufhead.BufferHead)
+	c.ep, c.dirs = &epoch{seq: b.ep.seq + 1, kept: map[int64]bool{}}, make(map[uint64]*bufhead.BufferHead)
 	c.waits.Store(0)
 	c.listMu.Unlock()
 	for blk, bh := range b.bufs {
@@ -316,7 +321,10 @@ func (b *bundle) write(ctx context.Context, fs *fsys) error {
 			return err
 		}
 	}
-	if err := fs.writeFAT(true); err != nil { // 1
+	if err := fs.openSlots(ep); err != nil { // 1
+		return err
+	}
+	if err := fs.writeFAT(true); err != nil {
 		return err
 	}
 	for _, l := range ep.links { // 2
@@ -362,6 +370,28 @@ func (b *bundle) write(ctx context.Context, fs *fsys) error {
 	return b.free(ctx, fs) // 6
 }
 
+// openSlots marks the slots of epoch.opens free on the medium, where the rest of their sectors stays as it is.
+func (fs *fsys) openSlots(ep *epoch) error {
+	images := map[uint64][]byte{}
+	bits := fs.geo.SectorBits
+	for _, at := range ep.opens {
+		if ep.kept[at] {
+			continue
+		}
+		blk, off := uint64(at)>>bits, int(at)&(1<<bits-1)
+		p := images[blk]
+		if p == nil {
+			p = make([]byte, 1<<bits)
+			if err := block.ReadAt(fs.sb.Dev, p, int64(blk)<<bits); err != nil {
+				return err
+			}
+			images[blk] = p
+		}
+		disk.Delete(p[off:])
+	}
+	return fs.writeSectors(images)
+}
+
 // removeOld marks the slots of old names free, in the buffers and in the copies that were written, and gives the copies to be
 // written again.
 func (b *bundle) removeOld(ctx context.Context, fs *fsys) (map[uint64][]byte, error) {
@@ -390,7 +420,8 @@ func (b *bundle) removeOld(ctx context.Context, fs *fsys) (map[uint64][]byte, er
 			bh.Put()
 		}
 		if x := o.dir.dir.index.Load(); x != nil {
-			x.release(o.first, len(o.slots))
+			x.release(int(o.name.first), len(o.slots))
+			x.left(fs, o.name)
 		}
 	}
 	return again, nil

@@ -46,6 +46,8 @@ type dirIndex struct {
 	mu   sync.Mutex // guards the rest, which commits change too. Leaf
 	used []uint16   // a bit for each slot, in groups of 16: 512 bytes, which reach the medium in one piece
 	hint [17]int32  // by length: no group before this one has room for it
+	// leaving counts names, folded, that a rename took away and that are on the medium still: they must not come again before a commit.
+	leaving map[string]int
 }
 
 const groupSlots = 16
@@ -59,6 +61,19 @@ func (ip *inode) slotAt(ctx context.Context, slot int) (int64, error) {
 		err = ip.fs.corrupt("directory", ip.Ino(), 0, "slot %d lies behind its end", slot)
 	}
 	return int64(blk)<<g.SectorBits + int64(slot)*disk.DirentSize&int64(g.SectorSize-1), err
+}
+
+// slotsAt is slotAt for slots [from, to).
+func (ip *inode) slotsAt(ctx context.Context, from, to int) ([]int64, error) {
+	at := make([]int64, 0, to-from)
+	for s := from; s < to; s++ {
+		a, err := ip.slotAt(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		at = append(at, a)
+	}
+	return at, nil
 }
 
 // index gives the directory's index, reading it all when it is used for the first time. Hold Rw, shared is enough. Outside a
@@ -186,9 +201,43 @@ func (x *dirIndex) insert(fs *fsys, n *name) {
 	x.order[n.slot] = n
 }
 
+// keys are the folded spellings that find a name.
+func (n *name) keys(fs *fsys) [2]string {
+	return [2]string{disk.Fold(n.long), disk.Fold(disk.Name(disk.ShortUnits(n.short, 0, fs.opts.codePage)))}
+}
+
+// leave notes that a name is on the medium though a rename took it away; left that a commit took it off.
+func (x *dirIndex) leave(fs *fsys, n *name) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.leaving == nil {
+		x.leaving = make(map[string]int)
+	}
+	for _, k := range n.keys(fs) {
+		x.leaving[k]++
+	}
+}
+
+func (x *dirIndex) left(fs *fsys, n *name) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, k := range n.keys(fs) {
+		if x.leaving[k]--; x.leaving[k] <= 0 {
+			delete(x.leaving, k)
+		}
+	}
+}
+
+// isLeaving reports whether a spelling finds a name that is on the medium only.
+func (x *dirIndex) isLeaving(spelling string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.leaving[disk.Fold(spelling)] > 0
+}
+
 // remove takes a name out; its slots stay in use.
 func (x *dirIndex) remove(fs *fsys, n *name) {
-	for _, key := range []string{disk.Fold(n.long), disk.Fold(disk.Name(disk.ShortUnits(n.short, 0, fs.opts.codePage)))} {
+	for _, key := range n.keys(fs) {
 		if x.names[key] == n {
 			delete(x.names, key)
 		}

@@ -190,11 +190,17 @@ func (ip *inode) passEnd(ctx context.Context, x *dirIndex, first, n int) error {
 			return err
 		}
 	}
+	opens, err := ip.slotsAt(ctx, x.top, first+n)
+	if err != nil {
+		return err
+	}
+	ip.fs.change(func(ep *epoch) { ep.opens = append(ep.opens, opens...) })
 	x.top = first + n
 	return nil
 }
 
-// unstore takes a name out of the directory at once: of what it named, nothing is left. Inside a transaction, Rw held exclusively.
+// unstore takes a name out of the directory at once: of what it named, nothing is left, or its new name lies in the same 512 bytes.
+// Inside a transaction, Rw held exclusively.
 func (ip *inode) unstore(ctx context.Context, x *dirIndex, n *name) error {
 	if err := ip.editSlots(ctx, int(n.first), n.slots(), func(_ int, p []byte) { disk.Delete(p) }); err != nil {
 		return err
@@ -207,16 +213,14 @@ func (ip *inode) unstore(ctx context.Context, x *dirIndex, n *name) error {
 // leave takes a name out of the index, and has the next commit take it off the medium after everything else in it: a rename put what
 // it named elsewhere. Inside a transaction, Rw held exclusively.
 func (ip *inode) leave(ctx context.Context, x *dirIndex, n *name) error {
-	o := oldName{dir: ip, first: int(n.first)}
-	for s := n.first; s <= n.slot; s++ {
-		at, err := ip.slotAt(ctx, int(s))
-		if err != nil {
-			return err
-		}
-		o.slots = append(o.slots, at)
+	slots, err := ip.slotsAt(ctx, int(n.first), int(n.slot)+1)
+	if err != nil {
+		return err
 	}
+	o := oldName{dir: ip, name: n, slots: slots}
 	ip.Hold()
 	x.remove(ip.fs, n)
+	x.leave(ip.fs, n)
 	ip.fs.change(func(ep *epoch) { ep.old = append(ep.old, o) })
 	return nil
 }

@@ -92,6 +92,11 @@ func (ip *inode) prepare(ctx context.Context, spelling string, old *name) (nn ne
 	if e := x.names[disk.Fold(nn.long)]; e != nil && e != old {
 		return nn, errno.EXIST
 	}
+	if x.isLeaving(nn.long) {
+		if err := ip.fs.commitNow(ctx); err != nil {
+			return nn, err
+		}
+	}
 	return nn, ip.choose(ctx, &nn, old)
 }
 
@@ -101,12 +106,13 @@ func (ip *inode) choose(ctx context.Context, nn *newName, old *name) (err error)
 	o := disk.ChooseOptions{KeepCase: fs.opts.ShortName == shortWinNT, NoNumber: fs.opts.NoNumber}
 	var ok bool
 	nn.choice, ok = disk.Choose(nn.units, fs.opts.codePage, o, func(s [11]byte) bool {
-		for _, e := range []*name{nn.x.short[s], nn.x.names[disk.Fold(disk.Name(disk.ShortUnits(s, 0, fs.opts.codePage)))]} {
+		alias := disk.Name(disk.ShortUnits(s, 0, fs.opts.codePage))
+		for _, e := range []*name{nn.x.short[s], nn.x.names[disk.Fold(alias)]} {
 			if e != nil && e != old {
 				return true
 			}
 		}
-		return false
+		return nn.x.isLeaving(alias)
 	})
 	if !ok {
 		return fmt.Errorf("%q: no short name is free: %w", nn.long, errno.NOSPC)
@@ -263,9 +269,14 @@ func (fs *fsys) removeName(ctx context.Context, dir *inode, spelling string, ip 
 	if err != nil {
 		return err
 	}
+	slots, err := dir.slotsAt(ctx, int(n.first), int(n.slot)+1)
+	if err != nil {
+		return err
+	}
 	fs.begin()
 	err = dir.unstore(ctx, x, n)
 	if err == nil {
+		fs.change(func(ep *epoch) { ep.opens = append(ep.opens, slots...) })
 		ip.died(n.at)
 	}
 	fs.end()

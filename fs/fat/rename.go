@@ -81,6 +81,15 @@ func (fs *fsys) renameTo(ctx context.Context, from, to, ip *inode, old *name, ne
 	}
 	piece := nn.first / groupSlots
 	if from == to && piece == int(n.slot)/groupSlots && piece == int(old.first)/groupSlots && piece == int(old.slot)/groupSlots {
+		slots, err := from.slotsAt(ctx, int(old.first), int(old.slot)+1)
+		if err != nil {
+			return err
+		}
+		fs.change(func(ep *epoch) {
+			for _, at := range slots {
+				ep.kept[at] = true
+			}
+		})
 		return from.unstore(ctx, x, old) // all in 512 bytes, which are written at once
 	}
 	return from.leave(ctx, x, old)

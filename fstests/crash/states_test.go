@@ -34,7 +34,7 @@ func loaded(t *testing.T, img string) (block.Device, *record.Device) {
 
 // verify checks states of the log, at most most of them; all in the soak. IOMAPFS_STATE picks one by a part of its name. Writes tear
 // between blocks of the filesystem: within one, nothing in the format tells an old half of a directory block from a new one.
-func verify(t *testing.T, base block.Device, log []*record.Event, promises []promise, seed uint64, most, blockSize int) {
+func (sys system) verify(t *testing.T, base block.Device, log []*record.Event, promises []promise, seed uint64, most, blockSize int) {
 	if os.Getenv("IOMAPFS_SOAK") != "" {
 		most = 0
 	}
@@ -51,7 +51,7 @@ func verify(t *testing.T, base block.Device, log []*record.Event, promises []pro
 		}
 		n++
 		require.NoError(t, block.Export(st.Device(), img))
-		if err := check(t, img, st.At, promises); err != nil {
+		if err := sys.check(img, st.At, promises); err != nil {
 			require.NoError(t, block.Export(st.Device(), filepath.Join(os.TempDir(), "iomapfs-crash-state.img")))
 			var tail []string
 			for _, e := range log[:st.At][max(0, st.At-40):] {
@@ -78,8 +78,8 @@ func TestStates(t *testing.T) {
 			bs := 1024 << (seed % 3)
 			img := oracle.Mke2fs(t, "4M", "-b", fmt.Sprint(bs), "-N", "128")
 			base, rec := loaded(t, img)
-			log, promises := work(t, rec, seed, 40)
-			verify(t, base, log, promises, seed, 12, bs)
+			log, promises := onExt2.work(t, rec, seed, 40)
+			onExt2.verify(t, base, log, promises, seed, 12, bs)
 		}
 	}
 }
@@ -92,7 +92,7 @@ func TestStatesDirs(t *testing.T) {
 			bs := 1024 << (seed % 3)
 			img := oracle.Mke2fs(t, "4M", "-b", fmt.Sprint(bs), "-N", "256")
 			base, rec := loaded(t, img)
-			verify(t, base, dirs(t, rec, seed, 60), nil, seed, 16, bs)
+			onExt2.verify(t, base, dirs(t, rec, seed, 60), nil, seed, 16, bs)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func TestStatesFull(t *testing.T) {
 			img := oracle.Mke2fs(t, "1M", "-b", "1024", "-N", "64", "-m", "0")
 			base, rec := loaded(t, img)
 			log, promises := full(t, rec, seed, 60)
-			verify(t, base, log, promises, seed, 40, 1024)
+			onExt2.verify(t, base, log, promises, seed, 40, 1024)
 		}
 	}
 }
