@@ -196,12 +196,14 @@ func (r *reader) step(ctx context.Context, it *Iter) error {
 // read begins to read blocks of the folio.
 func (r *reader) read(ctx context.Context, it *Iter, src *Mapping, off, n int) error {
 	fo := r.fo
-	if n < fo.Len() && !r.shared {
-		st := ensureState(fo, it.Inode.BlockBits())
-		st.mu.Lock()
-		st.reads += fo.Len()
-		st.mu.Unlock()
-		r.shared = true
+	// A folio that is read in parts counts them: another part of it, the device's longest bio, the filesystem may make them.
+	if !r.shared && (n < fo.Len() || r.ro != nil || src.Dev.Limits().MaxBio > 0) {
+		if st := ensureState(fo, it.Inode.BlockBits()); st != nil {
+			st.mu.Lock()
+			st.reads += fo.Len()
+			st.mu.Unlock()
+			r.shared = true
+		}
 	}
 	if r.ro != nil && r.ro.ReadFolioRange != nil {
 		if err := r.ro.ReadFolioRange(ctx, &r.ReadContext, it, fo, off, n); err != nil {

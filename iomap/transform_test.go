@@ -9,6 +9,7 @@ import (
 	"github.com/iomapfs/iomapfs/iomap"
 	"github.com/iomapfs/iomapfs/iomap/iomaptest"
 	"github.com/iomapfs/iomapfs/vfs/block"
+	"github.com/iomapfs/iomapfs/vfs/block/mem"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
@@ -101,4 +102,27 @@ func TestReadCompletion(t *testing.T) {
 	<-come
 	held[0].Finish(errno.BADMSG)
 	require.ErrorIs(t, <-done, errno.BADMSG)
+}
+
+// A folio that takes several bios to read is locked until the last of them, whichever is first.
+func TestReadSplit(t *testing.T) {
+	d := newSlow(t, mem.Options{}, func(l *block.Limits) { l.MaxBio = 4096 })
+	fs := iomaptest.New(t, iomaptest.Options{BlockBits: 12, Device: d})
+	f := fs.File(t, "mapped 16k", 16<<10)
+	hold := make(chan struct{})
+	d.hold = hold
+	done := make(chan error)
+	go func() { _, err := f.Pages.Read(ctx, nil, make([]byte, 16<<10), 0, 0); done <- err }()
+	for range 3 {
+		hold <- struct{}{}
+		fo := f.Pages.Get(0)
+		if fo.Len() == 16<<10 {
+			<-after()
+			require.True(t, fo.Locked())
+			require.False(t, fo.Uptodate())
+		}
+		fo.Put()
+	}
+	close(hold)
+	require.NoError(t, <-done)
 }
