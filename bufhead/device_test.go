@@ -164,6 +164,7 @@ func TestSyncInode(t *testing.T) {
 	a, b, other := get(10, f), get(20, f), get(30, g)
 	fs.bd.MarkDirtyInode(a, g.Inode) // stays on the first list
 	gate := new(faulty.Gate)
+	t.Cleanup(func() { gate.Open(false) }) // also when the test fails
 	dev.Add(faulty.Rule{Op: block.OpWrite, Start: 10 << 10, End: 11 << 10, Hold: gate})
 	fs.bd.StartWrite(a) // with the first contents
 	copy(a.Data, "again")

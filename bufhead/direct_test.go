@@ -60,6 +60,7 @@ func TestDirectAsync(t *testing.T) {
 			fs, dev := faultyFS(t, options{bits: 12})
 			f := fs.file(t, "mapped 16k; mapped 16k", 32<<10)
 			gate := new(faulty.Gate)
+			t.Cleanup(func() { gate.Open(false) }) // also when the test fails
 			op := block.OpRead
 			if write {
 				op = block.OpWrite

@@ -3,6 +3,7 @@ package bufhead_test
 import (
 	"bytes"
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,7 +39,9 @@ func (f *file) folio(t testing.TB, pos int64) (fo *pagecache.Folio, done func())
 	t.Helper()
 	fo = f.Pages.GetLocked(uint64(pos) >> pagecache.PageShift)
 	require.NotNil(t, fo)
-	return fo, func() { fo.Unlock(); fo.Put() }
+	done = sync.OnceFunc(func() { fo.Unlock(); fo.Put() })
+	t.Cleanup(done) // also when the test fails
+	return fo, done
 }
 
 // bios counts those that f sends.
@@ -144,6 +147,7 @@ func TestReadParts(t *testing.T) {
 		f.slots[0], f.slots[3] = f.slots[3], f.slots[0]
 		want := f.fill(t)
 		gate, last := new(faulty.Gate), new(faulty.Gate)
+		t.Cleanup(func() { gate.Open(false); last.Open(false) })
 		at := int64(f.slots[1].at) << 10
 		dev.Add(faulty.Rule{Op: block.OpRead, Start: at, End: at + 1, Always: true, Hold: last})
 		dev.Add(faulty.Rule{Op: block.OpRead, Always: true, Hold: gate})

@@ -234,8 +234,9 @@ func Write(ctx context.Context, k *vfs.Kiocb, src []byte, gb GetBlock, opt *Writ
 }
 
 // WriteFrom is Write of n bytes that fill stores: fill copies the bytes of the source from off on to dst and gives how many it
-// could; fewer than len(dst) is a short copy, and nothing at all ends the write with errno.FAULT. It runs with a folio locked, so
-// it must not wait for anything that a folio's lock may hold up.
+// could; fewer than len(dst) is a short copy, and nothing at all ends the write with errno.FAULT. What it gave once it gives again: a
+// short copy may be tried a second time, and until then readers may see what counts only then. It runs with a folio locked, so it
+// must not wait for anything that a folio's lock may hold up.
 func WriteFrom(ctx context.Context, k *vfs.Kiocb, n int, fill func(dst []byte, off int) int, gb GetBlock, opt *WriteOptions) (int, error) {
 	return perform(ctx, k, n, fill, gb, opt)
 }

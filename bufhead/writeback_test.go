@@ -108,6 +108,11 @@ func TestWritebackRecovers(t *testing.T) {
 			require.NoError(t, f.Pages.CheckError(&first))
 			require.ErrorIs(t, f.Pages.CheckError(&second), errno.NOSPC)
 			require.False(t, f.Pages.IsDirty())
+			fo, done := f.folio(t, 0)
+			for i, bh := range bufhead.BuffersOf(fo) {
+				require.False(t, bh.Has(bufhead.Dirty), "buffer %d", i)
+			}
+			done()
 			copy(want[1024:], make([]byte, 2048))
 			require.True(t, bytes.Equal(want, f.medium(t)), "the mapped ones are written, the others given up")
 			require.Zero(t, bios(func() { require.NoError(t, f.Pages.WriteAndWait(ctx, 0, 1<<40)) }))
@@ -166,6 +171,7 @@ func TestWritebackErrorWhileDirty(t *testing.T) {
 	_, err := f.write(pattern(4096, 1), 0)
 	require.NoError(t, err)
 	gate := new(faulty.Gate)
+	t.Cleanup(func() { gate.Open(false) }) // also when the test fails
 	dev.Add(faulty.Rule{Op: block.OpWrite, Always: true, Hold: gate, Err: errno.IO})
 	since := f.Pages.SampleError()
 	require.NoError(t, f.Pages.WriteRange(ctx, 0, 1<<40))
@@ -257,6 +263,7 @@ func TestAliases(t *testing.T) {
 				list = append(list, bh)
 			}
 			gate := new(faulty.Gate)
+			t.Cleanup(func() { gate.Open(false) }) // also when the test fails
 			at := int64(list[2].Block) << 10
 			dev.Add(faulty.Rule{Op: block.OpWrite, Start: at, End: at + 1, Hold: gate})
 			fs.bd.StartWrite(list[2]) // under way
