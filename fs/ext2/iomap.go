@@ -24,7 +24,7 @@ var (
 	bridgeOps   = &iomap.Ops{Begin: fillBegin}                       // buffer heads that allocate
 
 	extending = &iomap.DirectOps{EndIO: extendEnd} // direct write that may move the end of the file
-	writeback = &iomap.WritebackOps{MapBlocks: mapBlocks}
+	writeback = &iomap.WritebackOps{MapBlocks: mapBlocks, DiscardFolio: discardFolio}
 	folioOps  = &iomap.FolioOps{Valid: mapValid}
 )
 
@@ -213,6 +213,16 @@ func mapBlocks(ctx context.Context, wc *iomap.WritebackContext, pos, length int6
 		ip.fill(m, fb, e)
 		return nil
 	})
+}
+
+// discardFolio gives back what was promised to data that will not be written: mapBlocks failed.
+func discardFolio(fo *pagecache.Folio, pos int64) {
+	ip := inodeOf(vfs.InodeOf(fo.AddressSpace()))
+	fb, n := ip.fs.span(pos, fo.End()-pos)
+	ip.mapMu.Lock()
+	ip.keep(fb, n)
+	ip.mapSeq.Add(1)
+	ip.mapMu.Unlock()
 }
 
 // overBegin maps what exists, for a direct write under the shared lock.

@@ -178,6 +178,23 @@ func (ip *inode) keep(fb disk.FileBlock, n uint64) {
 	ip.fs.promised.Add(-held)
 }
 
+// holdBranches makes every promise hold all indirect blocks that could lead to it, since one that was there is being freed: others may
+// take its place before the promise is kept. Under mapMu exclusively.
+func (ip *inode) holdBranches() {
+	for chunk, c := range ip.prom.chunks {
+		first := disk.FileBlock(0)
+		if chunk > 0 {
+			first = disk.NDirect + disk.FileBlock((chunk-1)<<ip.fs.geo.PtrBits)
+		}
+		path, ok := ip.fs.geo.PathOf(first)
+		if more := int64(path.Depth) - 1 - c.meta; ok && more > 0 {
+			c.meta += more
+			ip.prom.total += more
+			ip.fs.promised.Add(more)
+		}
+	}
+}
+
 // isHole says whether block fb is neither in the map nor promised, and for how many blocks, up to limit, that is so.
 func (ip *inode) isHole(ctx context.Context, fb disk.FileBlock, limit uint64) (n uint64, hole bool, err error) {
 	ip.mapMu.RLock()

@@ -160,6 +160,7 @@ func (f *freeing) subtree(ctx context.Context, p disk.FSBlock, height int, lo di
 		}
 	}
 	if err == nil && pb.Empty() {
+		f.ip.holdBranches()
 		fs.forget(bh)
 		f.free(p)
 		return true, nil
