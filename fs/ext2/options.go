@@ -52,7 +52,7 @@ var help = []vfs.OptionHelp{
 	{Word: "resv, noresv, reservation, noreservation", Text: "keep files that are written at once apart (on)"},
 	{Word: "orlov, oldalloc", Text: "spread directories over the groups (orlov)"},
 	{Word: "dax", Text: "read and write files as memory of the image, without a page cache; not for devices, nor with direct-io"},
-	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations (legacy)"},
+	{Word: "path=legacy|bridge|iomap", Text: "the path of all operations (iomap)"},
 	{Word: "legacy=OP+OP, bridge=…, iomap=…", Text: "the path of single operations: " + strings.Join(vfs.PathOpNames(), ", ")},
 }
 
@@ -62,6 +62,7 @@ func parseOptions(words []string, super *disk.Superblock, o *Options) error {
 	o.ResUID, o.ResGID = uint32(super.ReservedUID), uint32(super.ReservedGID)
 	o.GrpID = super.DefaultMountOpts&disk.DefMountBSDGroups != 0
 	o.Commit, o.Reserve = 5*time.Second, true
+	o.Paths = vfs.AllPaths(vfs.Iomap)
 	for _, w := range words {
 		if ok, err := o.Paths.Set(w); err != nil {
 			return err
