@@ -57,6 +57,7 @@ cover: deps ## coverage of all tests, by package, in .build/cover.out
 bench: deps build ## compare with fuse2fs and the kernel, side by side; BENCH="-run create -rounds 5"
 	@bash scripts/deps.sh bench
 	@$(GO) run ./fstests/bench -bin bin/iomapfs $(BENCH)
+	@$(GO) run ./fstests/compare/bar
 
 soak: deps build ## long random tests: SOAKTIME (10m) for each
 	@IOMAPFS_SOAK=$(SOAKTIME) $(GO) test -timeout 24h -v -run 'Soak' $(PACKAGES)

@@ -133,6 +133,9 @@ func (bh *BufferHead) Lock() {
 // TryLock takes the lock if it is free.
 func (bh *BufferHead) TryLock() bool {
 	ok := bh.Set(Locked)&Locked == 0
+	if ok {
+		invariant.Taken(invariant.RankBuffer)
+	}
 	if ok && invariant.Enabled {
 		bh.holder.Took(invariant.RankBuffer, 0, 0)
 	}
@@ -164,8 +167,8 @@ func (bh *BufferHead) Wait() {
 // buffers is what hangs on a folio: its buffer heads in order, and the lock that makes their completions agree on which
 // is the last.
 type buffers struct {
-	mu   sync.Mutex // guards completion scans. Leaf
-	dev  *Device    // whose cached blocks they are; nil for the buffers of a file
+	mu   invariant.Mutex[invariant.Leaf] // guards completion scans
+	dev  *Device                         // whose cached blocks they are; nil for the buffers of a file
 	list []BufferHead
 }
 

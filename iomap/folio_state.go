@@ -2,7 +2,6 @@ package iomap
 
 import (
 	"math/bits"
-	"sync"
 	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/vfs/invariant"
@@ -17,7 +16,7 @@ import (
 // A dirty block is uptodate. Reads pending imply the folio lock, writes pending imply writeback; with either the state stays.
 type folioState struct {
 	// mu guards bits and reads. Leaf: nothing is taken under it, and nobody is called.
-	mu    sync.Mutex
+	mu    invariant.Mutex[invariant.Leaf]
 	bits  []uint64 // uptodate bits, then, from word half on, dirty bits
 	reads int      // bytes whose read is pending
 

@@ -1,7 +1,7 @@
 // Package invariant holds the checks that our own code keeps its promises: conditions, and the order of locks.
 //
 // The checks are compiled in by the build tag "invariants" and by the race detector; without either, every call
-// here is an empty function that the compiler removes, and a ranked lock is a sync lock and nothing more. Arguments are
+// here is an empty function that the compiler removes, and a ranked lock is a sync lock that may be counted (CountLocks) and nothing more. Arguments are
 // still evaluated unless they are free, so an expensive condition stands behind "if invariant.Enabled".
 //
 // A failed check panics: it means a fault of this repository, never bad input.

@@ -223,3 +223,21 @@ func BenchmarkLock(b *testing.B) {
 		m.Unlock()
 	}
 }
+
+func TestCountLocks(t *testing.T) {
+	var a Mutex[Map]
+	var b RWMutex[Inode]
+	use := func() {
+		b.RLock()
+		a.Lock()
+		a.Unlock()
+		b.RUnlock()
+		b.Lock()
+		b.Unlock()
+		Taken(RankFolio)
+	}
+	use()
+	n := CountLocks(use)
+	use()
+	require.Equal(t, []int64{1, 2, 1, 0}, []int64{n[RankMap], n[RankInode], n[RankFolio], n[RankLeaf]})
+}

@@ -4,11 +4,6 @@ package invariant
 
 import "sync"
 
-func rankOf[C Class]() Rank {
-	var c C
-	return c.rank()
-}
-
 // Mutex is a sync.Mutex with a rank.
 type Mutex[C Class] struct {
 	mu sync.Mutex // what is ranked
@@ -17,6 +12,7 @@ type Mutex[C Class] struct {
 
 // Lock is sync.Mutex's.
 func (m *Mutex[C]) Lock() {
+	count[C]()
 	m.h.Wait(rankOf[C](), 0, 0)
 	m.mu.Lock()
 	m.h.Took(rankOf[C](), 0, 0)
@@ -53,6 +49,7 @@ type RWMutex[C Class] struct {
 
 // Lock is sync.RWMutex's.
 func (m *RWMutex[C]) Lock() {
+	count[C]()
 	m.h.Wait(rankOf[C](), 0, 0)
 	m.mu.Lock()
 	m.h.Took(rankOf[C](), 0, 0)
@@ -75,6 +72,7 @@ func (m *RWMutex[C]) Unlock() {
 
 // RLock is sync.RWMutex's. The goroutine that took it releases it.
 func (m *RWMutex[C]) RLock() {
+	count[C]()
 	m.h.Wait(rankOf[C](), 0, 0)
 	m.mu.RLock()
 	m.h.note(rankOf[C](), 0, 0, 4)

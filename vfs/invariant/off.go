@@ -18,6 +18,14 @@ type Mutex[C Class] struct {
 	sync.Mutex // what its user says
 }
 
+// Lock is sync.Mutex's.
+func (m *Mutex[C]) Lock() {
+	if counting.Load() {
+		count[C]()
+	}
+	m.Mutex.Lock()
+}
+
 // AssertHeld panics when this goroutine does not hold the lock.
 func (m *Mutex[C]) AssertHeld() {}
 
@@ -27,6 +35,22 @@ func (m *Mutex[C]) Disown() {}
 // RWMutex is a sync.RWMutex with a rank.
 type RWMutex[C Class] struct {
 	sync.RWMutex // what its user says
+}
+
+// Lock is sync.RWMutex's.
+func (m *RWMutex[C]) Lock() {
+	if counting.Load() {
+		count[C]()
+	}
+	m.RWMutex.Lock()
+}
+
+// RLock is sync.RWMutex's.
+func (m *RWMutex[C]) RLock() {
+	if counting.Load() {
+		count[C]()
+	}
+	m.RWMutex.RLock()
 }
 
 // AssertHeld panics when this goroutine does not hold the lock, shared or exclusively.

@@ -66,6 +66,7 @@ func newFolio(as *AddressSpace, index uint64, order uint8) (*Folio, error) {
 	fo.as.Store(as)
 	fo.refs.Store(2) // the cache's and the caller's
 	fo.flags.Store(flagLocked)
+	invariant.Taken(fo.rank)
 	if invariant.Enabled {
 		fo.holder.Took(fo.rank, fo.group, fo.index)
 	}
@@ -142,6 +143,9 @@ func (fo *Folio) LockCtx(ctx context.Context) error {
 // TryLock takes the lock if it is free.
 func (fo *Folio) TryLock() bool {
 	ok := fo.flags.Or(flagLocked)&flagLocked == 0
+	if ok {
+		invariant.Taken(fo.rank)
+	}
 	if ok && invariant.Enabled {
 		fo.holder.Took(fo.rank, fo.group, fo.index)
 	}
