@@ -157,8 +157,8 @@ func (as *AddressSpace) ahead(ctx context.Context, st *stream, index uint64, dro
 		st.grow(st.start + st.size)
 	} else {
 		// Somebody else's window, or this stream was forgotten: what is cached from here on was read ahead for it.
-		next := as.nextMiss(index, raMax)
-		if next-index >= raMax {
+		next := as.nextMiss(index+1, raMax)
+		if next-index > raMax {
 			return
 		}
 		st.want = max(next-index, raInitial/2)
