@@ -69,6 +69,9 @@ func (b *bench) printRates(ref int) {
 	}
 }
 
+// one makes a unit singular.
+var one = strings.NewReplacer("files", "file", "reads", "read", "writes", "write", "entries", "entry")
+
 // printCost writes what one operation costs the processor: the daemon's share and the caller's, who is charged for what
 // the kernel does on his behalf.
 func (b *bench) printCost() {
@@ -86,7 +89,7 @@ func (b *bench) printCost() {
 	fmt.Println(head)
 	fmt.Println(rule)
 	for _, w := range b.work {
-		line := "| " + w.name + " | " + strings.TrimSuffix(strings.TrimSuffix(w.unit, "/s"), "s") + " |"
+		line := "| " + w.name + " | " + one.Replace(strings.TrimSuffix(w.unit, "/s")) + " |"
 		for i := range b.sys {
 			d := middle(b.column(w.name, i, func(r result) float64 { return r.daemon }))
 			c := middle(b.column(w.name, i, func(r result) float64 { return r.caller }))

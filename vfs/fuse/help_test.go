@@ -96,7 +96,7 @@ func each(t *testing.T, f func(t *testing.T, transport string)) {
 }
 
 // mount serves a fresh filesystem until the test ends, and looks then that nothing is left of it.
-func mount(t testing.TB, o vfsfuse.Options, hook func(ctx context.Context, op string, ip *vfs.Inode) error) *mounted {
+func mount(t testing.TB, o vfsfuse.Options, hook func(ctx context.Context, op string, ip *vfs.Inode) error, prepare ...func(*vfstest.FS)) *mounted {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -110,6 +110,9 @@ func mount(t testing.TB, o vfsfuse.Options, hook func(ctx context.Context, op st
 	require.NoError(t, os.Chmod(dir, 0o755))
 	sb, ram := vfstest.New(t, vfs.MountOptions{Log: slog.New(slog.DiscardHandler)})
 	ram.Hook = hook
+	for _, f := range prepare {
+		f(ram)
+	}
 	m := &mounted{sb: sb, ram: ram, dir: dir}
 	for range 40 {
 		// Another test may have the machine's switch for io_uring off for a moment.

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	vfsfuse "github.com/iomapfs/iomapfs/vfs/fuse"
+	"github.com/iomapfs/iomapfs/vfs/vfstest"
 )
 
 // TestSpellings has names in several spellings: what one spelling does, the others see, though the kernel remembers names.
 func TestSpellings(t *testing.T) {
 	each(t, func(t *testing.T, tr string) {
-		m := mount(t, vfsfuse.Options{Transport: tr}, nil)
-		m.ram.FoldNames() // nothing has been looked up yet
+		m := mount(t, vfsfuse.Options{Transport: tr}, nil, (*vfstest.FS).FoldNames)
 		p := func(name string) string { return filepath.Join(m.dir, name) }
 		gone := func(name string) {
 			t.Helper()
