@@ -349,8 +349,13 @@ func TestDaxBreakLayout(t *testing.T) {
 		t.Fatal("freed below a window")
 	case <-time.After(20 * time.Millisecond):
 	}
-	f.Pages.InvalidateLock.RLock() // let go while it waits
-	f.Pages.InvalidateLock.RUnlock()
+	require.Eventually(t, func() bool {
+		free := f.Pages.InvalidateLock.TryRLock()
+		if free {
+			f.Pages.InvalidateLock.RUnlock()
+		}
+		return free
+	}, wait, tick, "the invalidate lock is let go while it waits")
 	w.Release()
 	<-done
 	f = fs.File(t, "mapped 4k", 4096)

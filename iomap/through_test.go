@@ -397,8 +397,14 @@ func TestDirectPolled(t *testing.T) {
 		write  bool
 		async  bool
 		polled bool
-	}{{0, 8192, false, true, true}, {0, 8192, true, true, true}, {0, 8192, false, false, false}, {0, 32 << 10, false, true, false},
-		{60 << 10, 8192, false, true, false}, {64 << 10, 4096, true, true, false}} {
+	}{
+		{0, 8192, false, true, true},
+		{0, 8192, true, true, true},
+		{0, 8192, false, false, false},
+		{0, 32 << 10, false, true, false},
+		{60 << 10, 8192, false, true, false},
+		{64 << 10, 4096, true, true, false},
+	} {
 		d.mu.Lock()
 		d.seen = nil
 		d.mu.Unlock()
