@@ -342,14 +342,18 @@ func TestZeroBatch(t *testing.T) {
 func TestDirectFaults(t *testing.T) {
 	for _, spec := range []string{"mapped 64k", "unwritten 64k", "hole 64k"} {
 		for cut := 0; cut <= 20<<10; cut += 1536 {
-			fs := iomaptest.New(t, iomaptest.Options{BlockBits: 12, Size: 4 << 20})
+			m, err := mem.New(4<<20, mem.Options{})
+			require.NoError(t, err)
+			dev := &limited{sick: sick{Device: m}, lim: *m.Limits()}
+			dev.lim.MaxBio = int64(cut&512) * 3 // every other time bios of 1536 bytes: one ends where the memory does
+			fs := iomaptest.New(t, iomaptest.Options{BlockBits: 12, Size: 4 << 20, Device: dev})
 			f := fs.File(t, spec, 64<<10)
-			mem := iomap.Memory{Bytes: fill(20<<10, 5), Pin: func(off, n int) int { return max(min(n, cut-off), 0) }}
+			user := iomap.Memory{Bytes: fill(20<<10, 5), Pin: func(off, n int) int { return max(min(n, cut-off), 0) }}
 			move := func(k *vfs.Kiocb, write bool, fl iomap.DirectFlags, done int) (int, error) {
 				f.Rw.Lock()
 				defer f.Rw.Unlock()
 				k.Inode = f.Inode
-				part := iomap.Memory{Bytes: mem.Bytes[done:], Pin: func(off, n int) int { return mem.Pin(off+done, n) }}
+				part := iomap.Memory{Bytes: user.Bytes[done:], Pin: func(off, n int) int { return user.Pin(off+done, n) }}
 				return iomap.DirectMemory(ctx, k, part, write, f.Direct, f.DirectOps, fl|iomap.DirectForceWait, nil, done)
 			}
 			usable := cut &^ 511
@@ -363,7 +367,7 @@ func TestDirectFaults(t *testing.T) {
 			}
 			require.EqualValues(t, usable, k.Pos)
 			want := make([]byte, 64<<10)
-			copy(want, mem.Bytes[:usable])
+			copy(want, user.Bytes[:usable])
 			require.Equal(t, -1, diff(want, f.Medium(t)), "%s cut at %d", spec, cut)
 			old := cut
 			cut = 20 << 10
