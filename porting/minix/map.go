@@ -101,6 +101,7 @@ func (ip *inode) allocate(ctx context.Context, fb, limit uint64) (extent, error)
 	e.seq = ip.mapSeq.Load()
 	ip.mapMu.Unlock()
 	if e.isNew {
+		ip.fs.bd.CleanAliases(uint64(e.first), e.n) // if they held metadata once, it is not written over them
 		ip.Dirty(0)
 	}
 	return e, err

@@ -65,7 +65,7 @@ func TestStep07HoleIsNotSeen(t *testing.T) {
 		seen := make([]byte, 1024)
 		pos := b << 13
 		r.count.on(func(e trace.Event) bool {
-			if e.Kind != trace.Begin || iomap.OpFlags(e.Flags)&iomap.OpWrite == 0 || e.Err != nil {
+			if e.Kind != trace.Begin || iomap.OpFlags(e.Flags)&iomap.OpDirect == 0 || e.Err != nil {
 				return false
 			}
 			_, err := f.Inode.Pages.Read(background, nil, seen, pos, 0)

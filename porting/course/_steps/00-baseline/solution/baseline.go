@@ -4,5 +4,5 @@ package minix
 var legacyCost = struct{ fiemap, swap, write int }{
 	fiemap: 10,  // FIEMAP of a file of 500 blocks, 28 of them with data, in 4 runs
 	swap:   415, // swapon of a file of 400 blocks
-	write:  26,  // a write of 100 blocks to a new file, and fsync
+	write:  100, // a write of 100 blocks to a new file, and fsync
 }
