@@ -21,10 +21,8 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/trace"
 )
 
-const (
-	deviceSize = 4 << 20
-	oldByte    = 0xAA // what the device holds where nothing was written
-)
+// oldByte is what the device holds where nothing was written.
+const oldByte = 0xAA
 
 // counter counts what the layers do.
 type counter struct {
@@ -97,10 +95,10 @@ var background = context.Background()
 // newRig makes a filesystem and mounts it with the words. A test of a path that is not there any more is skipped.
 func newRig(t *testing.T, words ...string) *rig {
 	t.Helper()
-	return newRigOf(t, mkfs.Options{}, words...)
+	return newRigOf(t, 2<<20, mkfs.Options{}, words...)
 }
 
-func newRigOf(t *testing.T, o mkfs.Options, words ...string) *rig {
+func newRigOf(t *testing.T, size int64, o mkfs.Options, words ...string) *rig {
 	t.Helper()
 	for _, w := range words {
 		for _, p := range []vfs.Path{vfs.Legacy, vfs.Bridge} {
@@ -109,9 +107,9 @@ func newRigOf(t *testing.T, o mkfs.Options, words ...string) *rig {
 			}
 		}
 	}
-	dev, err := mem.New(deviceSize, mem.Options{})
+	dev, err := mem.New(size, mem.Options{})
 	if err == nil {
-		err = block.WriteAt(dev, bytes.Repeat([]byte{oldByte}, deviceSize), 0, 0)
+		err = block.WriteAt(dev, bytes.Repeat([]byte{oldByte}, int(size)), 0, 0)
 	}
 	if err == nil {
 		err = mkfs.Format(dev, o)
@@ -165,7 +163,7 @@ func (r *rig) fsck() {
 		return
 	}
 	img := filepath.Join(r.TempDir(), "image")
-	b := make([]byte, deviceSize)
+	b := make([]byte, r.dev.Size())
 	r.must(block.ReadAt(r.dev.Device, b, 0))
 	r.must(os.WriteFile(img, b, 0o600))
 	if out, err := exec.Command(tool, "-f", "-s", img).CombinedOutput(); err != nil {

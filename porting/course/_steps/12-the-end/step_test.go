@@ -71,7 +71,7 @@ func TestStep12Operations(t *testing.T) {
 // All versions of the format, random operations, against a model. fsck.minix has the last word.
 func TestStep12Model(t *testing.T) {
 	for _, o := range []mkfs.Options{{Version: 1, NameMax: 14}, {Version: 1}, {Version: 2}, {Version: 3}, {Version: 3, BlockSize: 4096}} {
-		r := newRigOf(t, o)
+		r := newRigOf(t, 8<<20, o)
 		m := model.New(false)
 		err := fsstress.Run(fsstress.Options{
 			Seed: 12, Ops: 1500, MaxFile: 100 << 10, NoXattr: true, NoPunch: true, NoZero: true, NameMax: r.sb.NameMax, Small: true,
