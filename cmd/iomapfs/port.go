@@ -61,9 +61,9 @@ func (a *app) portStatusCmd() *cobra.Command {
 	all := false
 	c := &cobra.Command{
 		Use: "status", Short: "Where you are; --all: where every filesystem of the repository is", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all {
-				return a.portMatrix()
+				return a.portMatrix(cmd.Context())
 			}
 			c, err := runner.Open(".")
 			if err != nil {
@@ -343,17 +343,30 @@ func (a *app) portResetCmd() *cobra.Command {
 	}
 }
 
-// portMatrix prints which paths serve which operation, for every filesystem of the repository.
-func (a *app) portMatrix() error {
-	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+// portMatrix prints which paths serve which operation: for every filesystem of the repository, and inside a checkout for the reader's.
+func (a *app) portMatrix(ctx context.Context) error {
 	types := append(all.Types(), minix.Type)
-	fmt.Fprint(w, "operation")
+	head := []string{"operation"}
 	for _, t := range types {
-		fmt.Fprintf(w, "\t%s", t.Name)
+		head = append(head, t.Name)
 	}
-	fmt.Fprintln(w)
+	var mine map[string]string
+	if c, err := runner.Open("."); err == nil {
+		if at, err := c.At(); err == nil && at >= 0 {
+			own, err := c.Own()
+			if err != nil {
+				return err
+			}
+			if mine, err = c.Sides(ctx, own); err != nil {
+				return err
+			}
+			head = append(head, fmt.Sprintf("yours, at step %d", at))
+		}
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 3, ' ', 0)
+	fmt.Fprintln(w, strings.Join(head, "\t"))
 	for op, name := range vfs.PathOpNames() {
-		fmt.Fprint(w, name)
+		row := []string{name}
 		for _, t := range types {
 			sides := []vfs.Path{vfs.Legacy}
 			if t.Sides != nil {
@@ -363,9 +376,15 @@ func (a *app) portMatrix() error {
 			for _, s := range sides {
 				words = append(words, s.String())
 			}
-			fmt.Fprintf(w, "\t%s", strings.Join(words, " "))
+			row = append(row, strings.Join(words, " "))
 		}
-		fmt.Fprintln(w)
+		switch {
+		case len(mine) > 0:
+			row = append(row, mine[name])
+		case mine != nil:
+			row = append(row, "does not build")
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
 }

@@ -2,9 +2,13 @@ package runner
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/iomapfs/iomapfs/fstests/oracle"
 )
 
 // The course holds: each start fails its own check and passes every earlier one, each solution passes all so far, and each
@@ -62,4 +66,67 @@ func testStep(t *testing.T, c *Course, s *Step) {
 		require.NotEmpty(t, r.Tests, "mistake %s does not build: %s", b.Name, r.Output)
 		require.False(t, r.Passed, "mistake %s is not caught", b.Name)
 	}
+}
+
+// The filesystem at the end of the course is a filesystem: it passes the patient's own tests, among them that Linux reads what it wrote.
+func TestEnd(t *testing.T) {
+	oracle.Need(t, "mkfs.minix", "fsck.minix", "linux.uml")
+	c, err := Open(".")
+	require.NoError(t, err)
+	solved, err := c.Solved(c.Last())
+	require.NoError(t, err)
+	r, err := c.CheckWhole(context.Background(), solved, "^Test(Model|KernelReads|Mkfs)$")
+	require.NoError(t, err)
+	require.NotEmpty(t, r.Tests, r.Output)
+	require.True(t, r.Passed, "%+v", r)
+}
+
+// What the reader wrote is never lost: next and reset keep it, and a file that he removed stays removed.
+func TestMine(t *testing.T) {
+	c, err := Open(".")
+	require.NoError(t, err)
+	c.Mine = filepath.Join(t.TempDir(), "mine")
+	at, err := c.At()
+	require.NoError(t, err)
+	require.Equal(t, -1, at)
+	for range 3 {
+		_, kept, err := c.Next()
+		require.NoError(t, err)
+		require.Empty(t, kept)
+	}
+	own := filepath.Join(c.Mine, "iomap.go")
+	before, err := os.ReadFile(own)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(own, append(before, "// mine\n"...), 0o600))
+	require.NoError(t, os.Remove(filepath.Join(c.Mine, "needs.go")))
+	_, kept, err := c.Next()
+	require.NoError(t, err)
+	require.Equal(t, []string{own + ".before-3"}, kept)
+	text, err := os.ReadFile(kept[0])
+	require.NoError(t, err)
+	require.Contains(t, string(text), "// mine")
+	files, err := c.Own()
+	require.NoError(t, err)
+	path, there := files["needs.go"]
+	require.True(t, there)
+	require.Empty(t, path)
+
+	for range 2 { // within one second too
+		aside, err := c.Reset(3)
+		require.NoError(t, err)
+		require.FileExists(t, filepath.Join(aside, "iomap.go"))
+		require.FileExists(t, filepath.Join(c.Mine, "needs.go"))
+	}
+	at, err = c.At()
+	require.NoError(t, err)
+	require.Equal(t, 3, at)
+	k, err := c.NextHint(3)
+	require.NoError(t, err)
+	require.Equal(t, 1, k)
+	k, err = c.NextHint(3)
+	require.NoError(t, err)
+	require.Equal(t, 2, k)
+	k, err = c.NextHint(2)
+	require.NoError(t, err)
+	require.Equal(t, 1, k)
 }

@@ -59,6 +59,12 @@ func (c *Course) begin(n int) (s *Step, kept []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	found := Files{} // what the reader had before him
+	if n > 0 {
+		if found, err = c.Start(n - 1); err != nil {
+			return nil, nil, err
+		}
+	}
 	task, err := s.task()
 	if err != nil {
 		return nil, nil, err
@@ -72,14 +78,12 @@ func (c *Course) begin(n int) (s *Step, kept []string, err error) {
 	}
 	for _, name := range task.Names() {
 		dst := filepath.Join(c.Mine, name)
-		if own, err := os.ReadFile(dst); err == nil {
-			if given, err := os.ReadFile(before[name]); err != nil || !bytes.Equal(own, given) {
-				keep := fmt.Sprintf("%s.before-%d", dst, n)
-				if err := os.Rename(dst, keep); err != nil {
-					return nil, nil, err
-				}
-				kept = append(kept, keep)
+		if exists(dst) && !same(dst, before[name]) && !same(dst, found[name]) {
+			keep := fmt.Sprintf("%s.before-%d", dst, n)
+			if err := os.Rename(dst, keep); err != nil {
+				return nil, nil, err
 			}
+			kept = append(kept, keep)
 		}
 		if err := copyFile(task[name], dst); err != nil {
 			return nil, nil, err
@@ -163,6 +167,16 @@ func (c *Course) Solution(ctx context.Context, n int) (string, error) {
 		out.Write(b)
 	}
 	return out.String(), nil
+}
+
+// same reports whether two files hold the same. No file is the same as none.
+func same(a, b string) bool {
+	x, err := os.ReadFile(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.ReadFile(b)
+	return err == nil && bytes.Equal(x, y)
 }
 
 func exists(path string) bool {

@@ -81,6 +81,16 @@ func (d *device) Submit(b *block.Bio) {
 
 func (d *device) Close() error { return nil }
 
+// TestSides says which paths each operation has.
+func TestSides(t *testing.T) {
+	for op, name := range vfs.PathOpNames() {
+		for _, p := range Type.Sides(vfs.PathOp(op)) {
+			name += " " + p.String()
+		}
+		t.Logf("counter: %s", name)
+	}
+}
+
 // rig is an image in memory, mounted.
 type rig struct {
 	*testing.T
