@@ -74,7 +74,7 @@ func TestStep08Calls(t *testing.T) {
 	}
 	calls, bios := cost("iomap=buffered-read")
 	if calls > 20 {
-		t.Errorf("%d begins to read 512 KiB that lie in 4 runs: is there a Readahead?", calls)
+		t.Errorf("%d begins to read 512 KiB that lie in 3 runs", calls)
 	}
 	var calls0, bios0 int
 	if !oneSided() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sync"
 	"sync/atomic"
 
 	"github.com/iomapfs/iomapfs/bufhead"
@@ -12,6 +11,7 @@ import (
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/errno"
+	"github.com/iomapfs/iomapfs/vfs/invariant"
 )
 
 // inode is a Minix inode in memory: vfs.Inode.Private.
@@ -24,7 +24,7 @@ type inode struct {
 
 	// mapMu guards the block map: zone, and what the indirect zones hold. Inside folio locks, outside the bitmaps' locks
 	// and buffers.
-	mapMu  sync.RWMutex
+	mapMu  invariant.RWMutex[invariant.Map]
 	zone   [disk.NZones]uint32 // Zone of the inode: block map, or a device number
 	mapSeq atomic.Uint64       // version of the map, counted on under mapMu: whoever keeps an answer sees whether it still holds
 	prom   promises
