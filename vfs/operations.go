@@ -2,6 +2,8 @@ package vfs
 
 import (
 	"context"
+
+	"github.com/iomapfs/iomapfs/vfs/pagecache"
 )
 
 // InodeOperations (struct inode_operations) is what a filesystem does with names and attributes. A nil entry answers
@@ -96,8 +98,11 @@ type FileOperations struct {
 	// ReadDir lists from the cookie pos on (0: start) in a stable order. Entries include "." and "..".
 	// dir.Rw is held shared.
 	ReadDir func(ctx context.Context, f *File, pos int64, emit func(*DirEntry) bool) error
-	// PageMkwrite prepares a folio for a store through a shared mapping. Folio locked.
-	Ioctl func(ctx context.Context, f *File, cmd uint32, in []byte, out []byte) (int, error) // after the VFS's own
+	// PageMkwrite (vm_operations_struct.page_mkwrite) prepares a folio for a store through a shared mapping: space is found or
+	// reserved, and the folio is dirty. The folio is locked and uptodate, the invalidate lock held shared. Nil: files cannot be
+	// mapped for writing.
+	PageMkwrite func(ctx context.Context, ip *Inode, fo *pagecache.Folio) error
+	Ioctl       func(ctx context.Context, f *File, cmd uint32, in []byte, out []byte) (int, error) // after the VFS's own
 }
 
 // DirEntry is one name of a directory. Emit returning false means that the entry was not taken.

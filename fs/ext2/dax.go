@@ -70,6 +70,7 @@ func (fs *fsys) daxTable(t *tables) {
 		}
 		return n, err
 	}
+	t.fileFop.PageMkwrite = nil // the medium itself is what a mapping would show
 	notBlock := func(context.Context, *vfs.Kiocb, []byte) (int, error) { return 0, vfs.ErrNotBlock }
 	t.directOver, t.directWrite, t.directFill = notBlock, notBlock, notBlock // bufferedWrite is as direct as can be
 	t.truncatePage = func(ctx context.Context, ip *vfs.Inode, pos int64) error {

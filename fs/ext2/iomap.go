@@ -18,6 +18,7 @@ import (
 var (
 	readOps     = &iomap.Ops{Begin: readBegin}                       // reads, reports, zeroing
 	bufferedOps = &iomap.Ops{Begin: bufferedBegin, End: bufferedEnd} // buffered write
+	faultOps    = &iomap.Ops{Begin: bufferedBegin}                   // first store into a folio through a mapping
 	overOps     = &iomap.Ops{Begin: overBegin}                       // direct write over what exists
 	directOps   = &iomap.Ops{Begin: directBegin, End: directEnd}     // direct write
 	fillOps     = &iomap.Ops{Begin: fillBegin, End: directEnd}       // direct write into holes
@@ -382,6 +383,9 @@ func (fs *fsys) iomapCache(t *tables) {
 	t.zeroRange = func(ctx context.Context, ip *vfs.Inode, pos, end int64) error {
 		_, err := iomap.ZeroRange(ctx, ip, pos, end-pos, readOps, nil)
 		return err
+	}
+	t.fileFop.PageMkwrite = func(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio) error {
+		return iomap.PageMkwrite(ctx, ip, fo, faultOps)
 	}
 	t.pages = pagecache.Operations{
 		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return iomap.ReadFolio(ctx, fo, readOps, nil) },

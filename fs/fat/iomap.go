@@ -15,6 +15,7 @@ import (
 var (
 	readOps     = &iomap.Ops{Begin: readBegin}                 // reads, reports, zeroing
 	bufferedOps = &iomap.Ops{Begin: writeBegin, End: writeEnd} // buffered write
+	faultOps    = &iomap.Ops{Begin: writeBegin}                // first store into a folio through a mapping
 	overOps     = &iomap.Ops{Begin: overBegin}                 // direct write over what was written before
 	fillOps     = &iomap.Ops{Begin: writeBegin, End: writeEnd} // direct write of whole blocks, up to the end and on
 	bridgeOps   = &iomap.Ops{Begin: writeBegin}                // buffer heads that allocate
@@ -204,6 +205,9 @@ func (fs *fsys) iomapCache(t *operations) {
 	t.truncatePage = func(ctx context.Context, ip *vfs.Inode, pos int64) error {
 		_, err := iomap.TruncatePage(ctx, ip, pos, readOps, nil)
 		return err
+	}
+	t.fileFop.PageMkwrite = func(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio) error {
+		return iomap.PageMkwrite(ctx, ip, fo, faultOps)
 	}
 	t.pages = pagecache.Operations{
 		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return iomap.ReadFolio(ctx, fo, readOps, nil) },

@@ -88,6 +88,9 @@ func (fs *fsys) legacyTable(t *operations) {
 			return disk.Sector(bh.Block), err
 		}
 	}
+	t.fileFop.PageMkwrite = func(ctx context.Context, ip *vfs.Inode, fo *pagecache.Folio) error {
+		return bufhead.PageMkwrite(ctx, ip, fo, fs.getBlockFor(vfs.OpFault))
+	}
 	read, write := fs.getBlockFor(vfs.OpBufferedRead), fs.getBlockFor(vfs.OpWriteback)
 	t.pages = pagecache.Operations{
 		ReadFolio: func(ctx context.Context, fo *pagecache.Folio) error { return bufhead.ReadFolio(ctx, fo, read) },

@@ -173,7 +173,9 @@ func TestMount(t *testing.T) {
 				img := mkfs(t, 64, "-F", "32", "-s", "1")
 				dir, umount := mount(t, img, vfs.MountOptions{CacheBytes: 16 << 20, Words: []string{path}}, vfsfuse.Options{Transport: tr})
 				m, s := folding(), seed(t)
-				require.NoError(t, fsstress.Run(stress(s, 3000), m, &target.Host{Root: dir, Label: "mount"}))
+				o := stress(s, 3000)
+				o.NoStore = true
+				require.NoError(t, fsstress.Run(o, m, &target.Host{Root: dir, Label: "mount"}))
 				umount()
 				clean(t, img)
 				sb := open(t, img, vfs.MountOptions{ReadOnly: true})

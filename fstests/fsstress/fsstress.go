@@ -23,6 +23,7 @@ type Options struct {
 	NoXattr bool
 	NoPunch bool
 	NoZero  bool // zero range: the kernel's ext2 has none
+	NoStore bool // stores through mappings: a process must not make them in a mount that it serves itself
 	NameMax int  // bytes of a name; 255
 	Small   bool // owners and device numbers below 256
 	// Plain is for filesystems that have files and directories and nothing else: no links, nodes, owners, permissions. The comparison
@@ -200,6 +201,12 @@ func (g *gen) op() (string, func(t target.Target) string) {
 		off, b := g.offset(), g.bytes()
 		return fmt.Sprintf("write %s %d+%d", p, off, len(b)), func(t target.Target) string {
 			n, e := t.Write(p, off, b)
+			return fmt.Sprint(n, refusal(e))
+		}
+	case k < 60 && !g.o.NoStore:
+		off, b := g.offset(), g.bytes()
+		return fmt.Sprintf("store %s %d+%d", p, off, len(b)), func(t target.Target) string {
+			n, e := t.Store(p, off, b)
 			return fmt.Sprint(n, refusal(e))
 		}
 	case k < 62:

@@ -359,6 +359,15 @@ func (fs *FS) Read(p string, off int64, n int) ([]byte, errno.Errno) {
 	return append([]byte{}, f.data[off:min(off+int64(n), int64(len(f.data)))]...), 0
 }
 
+// Store stores through a mapping.
+func (fs *FS) Store(p string, off int64, b []byte) (int, errno.Errno) {
+	n, e := fs.file(p)
+	if e != 0 || off >= int64(len(n.data)) {
+		return 0, e
+	}
+	return copy(n.data[off:], b), 0
+}
+
 // Truncate sets the size.
 func (fs *FS) Truncate(p string, size int64) errno.Errno {
 	n, e := fs.file(p)

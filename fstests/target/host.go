@@ -116,6 +116,31 @@ func (h *Host) Read(p string, off int64, n int) (b []byte, e errno.Errno) {
 	return b[:got], e
 }
 
+// Store stores through a mapping made for the purpose.
+func (h *Host) Store(p string, off int64, b []byte) (n int, e errno.Errno) {
+	e = h.with(p, unix.O_RDWR, func(fd int) error {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return errno.NODEV
+		}
+		if off >= st.Size {
+			return nil
+		}
+		b = b[:min(int64(len(b)), st.Size-off)]
+		first := off &^ 4095
+		m, err := unix.Mmap(fd, first, int(off-first)+len(b), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		n = copy(m[off-first:], b)
+		return unix.Munmap(m)
+	})
+	return n, e
+}
+
 // Truncate sets the size.
 func (h *Host) Truncate(p string, size int64) errno.Errno {
 	return h.with(p, unix.O_WRONLY, func(fd int) error { return unix.Ftruncate(fd, size) })

@@ -142,6 +142,19 @@ func (s *Super) Read(p string, off int64, n int) (b []byte, e errno.Errno) {
 	return b[:n], 0
 }
 
+// Store stores through a mapping.
+func (s *Super) Store(p string, off int64, b []byte) (n int, e errno.Errno) {
+	e = s.open(p, vfs.ORdwr, func(f *vfs.File) (err error) {
+		size := f.Inode.Size()
+		if f.Inode.IsRegular() && off >= size {
+			return nil
+		}
+		n, err = f.Store(ctx, b[:max(min(int64(len(b)), size-off), 0)], off)
+		return err
+	})
+	return n, e
+}
+
 // Truncate sets the size.
 func (s *Super) Truncate(p string, size int64) errno.Errno {
 	return s.open(p, vfs.OWronly, func(f *vfs.File) error {

@@ -29,6 +29,8 @@ type Target interface {
 	Append(path string, p []byte) (int, errno.Errno)
 	// Read gives up to n bytes from off on, fewer at EOF.
 	Read(path string, off int64, n int) ([]byte, errno.Errno)
+	// Store stores p at off as stores through a shared mapping do, which must lie inside the file; fewer bytes at its end.
+	Store(path string, off int64, p []byte) (int, errno.Errno)
 	Truncate(path string, size int64) errno.Errno
 	// Punch deallocates a range; ZeroRange makes it read as zeros and may grow the file.
 	Punch(path string, off, n int64) errno.Errno

@@ -73,7 +73,7 @@ func TestModel(t *testing.T) {
 			img := image(t, v.flags, 60)
 			sb := mount(t, img)
 			m := model.New(false)
-			err := fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 4000, MaxFile: 1 << 20, NoXattr: true, NoPunch: true, NoZero: true, NameMax: sb.NameMax, Small: true}, m, &target.Super{SB: sb, Label: "minix"})
+			err := fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 4000, MaxFile: 1 << 20, NoXattr: true, NoPunch: true, NoZero: true, NoStore: true, NameMax: sb.NameMax, Small: true}, m, &target.Super{SB: sb, Label: "minix"})
 			uerr := sb.Unmount(context.Background())
 			require.NoError(t, err)
 			require.NoError(t, uerr)
@@ -152,7 +152,7 @@ func TestKernelReads(t *testing.T) {
 	for _, v := range versions {
 		img := image(t, v.flags, 60)
 		sb := mount(t, img)
-		require.NoError(t, fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 1500, NoXattr: true, NoPunch: true, NoZero: true, NameMax: sb.NameMax, Small: true},
+		require.NoError(t, fsstress.Run(fsstress.Options{Seed: seed(t), Ops: 1500, NoXattr: true, NoPunch: true, NoZero: true, NoStore: true, NameMax: sb.NameMax, Small: true},
 			&target.Super{SB: sb, Label: "minix"}))
 		want = append(want, tree(t, sb))
 		require.NoError(t, sb.Unmount(context.Background()))
