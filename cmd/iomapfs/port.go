@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -234,6 +236,7 @@ func (a *app) portCheck(ctx context.Context, c *runner.Course, n int, quiet bool
 		return false, nil
 	}
 	before := 0
+	skipped := map[string]int{} // of the steps before, by the reason
 	for _, t := range r.Tests {
 		switch {
 		case !t.Passed && !t.Skipped:
@@ -241,6 +244,8 @@ func (a *app) portCheck(ctx context.Context, c *runner.Course, n int, quiet bool
 			for _, line := range t.Says {
 				fmt.Fprintf(a.stdout, "    %s\n", line)
 			}
+		case t.Step < n && t.Skipped:
+			skipped[strings.Join(t.Says, "; ")]++
 		case t.Step < n:
 			before++
 		case quiet:
@@ -258,6 +263,11 @@ func (a *app) portCheck(ctx context.Context, c *runner.Course, n int, quiet bool
 	}
 	if !quiet && before > 0 {
 		fmt.Fprintf(a.stdout, "✓ %d checks of earlier steps\n", before)
+	}
+	for _, why := range slices.Sorted(maps.Keys(skipped)) {
+		if !quiet {
+			fmt.Fprintf(a.stdout, "– %d checks of earlier steps: %s\n", skipped[why], why)
+		}
 	}
 	return r.Passed, nil
 }
