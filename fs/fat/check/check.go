@@ -25,7 +25,9 @@ const (
 	Start      Code = "start"         // a first cluster that cannot be
 	ChainFree  Code = "chain-free"    // a chain into a free or defect cluster
 	CrossLink  Code = "cross-link"    // a cluster in two chains, or twice in one
-	Size       Code = "size"          // size and chain do not agree
+	SameStart  Code = "same-start"    // two names lead to the same file
+	Size       Code = "size"          // a size that is more than the chain has
+	LongChain  Code = "long-chain"    // a chain that goes on behind the size
 	Dots       Code = "dots"          // "." or ".." missing or wrong
 	Name       Code = "name"          // a name that cannot be
 	Duplicate  Code = "duplicate"     // a name twice in one directory

@@ -81,16 +81,21 @@ func TestFindings(t *testing.T) {
 		code   check.Code
 		damage func(m memory, g *disk.Geometry)
 	}{
-		"boot":       {check.Boot, func(m memory, g *disk.Geometry) { m[13] = 3 }},
-		"media":      {check.FATFirst, func(m memory, g *disk.Geometry) { m[g.BytesOf(g.FATStart(0))] = 0xF1 }},
-		"copies":     {check.FATCopies, func(m memory, g *disk.Geometry) { fat(m, g).Set(g.Last(), disk.Defect) }},
-		"lost":       {check.Lost, func(m memory, g *disk.Geometry) { both(m, g, g.Last(), disk.End) }},
-		"into free":  {check.ChainFree, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(g.Last())) }},
-		"out":        {check.FATEntry, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(g.Last()+1)) }},
-		"loop":       {check.CrossLink, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(start(m, g, "FILE8 "))) }},
-		"cross":      {check.CrossLink, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE4 "), disk.Entry(start(m, g, "FILE8 "))) }},
+		"boot":      {check.Boot, func(m memory, g *disk.Geometry) { m[13] = 3 }},
+		"media":     {check.FATFirst, func(m memory, g *disk.Geometry) { m[g.BytesOf(g.FATStart(0))] = 0xF1 }},
+		"copies":    {check.FATCopies, func(m memory, g *disk.Geometry) { fat(m, g).Set(g.Last(), disk.Defect) }},
+		"lost":      {check.Lost, func(m memory, g *disk.Geometry) { both(m, g, g.Last(), disk.End) }},
+		"into free": {check.ChainFree, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(g.Last())) }},
+		"out":       {check.FATEntry, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(g.Last()+1)) }},
+		"loop":      {check.CrossLink, func(m memory, g *disk.Geometry) { both(m, g, start(m, g, "FILE8 "), disk.Entry(start(m, g, "FILE8 "))) }},
+		"cross": {check.CrossLink, func(m memory, g *disk.Geometry) {
+			both(m, g, start(m, g, "FILE4 "), disk.Entry(start(m, g, "FILE8 ")+1))
+		}},
+		"same start": {check.SameStart, func(m memory, g *disk.Geometry) {
+			copy(slot(m, g, "FILE4 ")[20:], slot(m, g, "FILE8 ")[20:])
+		}},
 		"size":       {check.Size, func(m memory, g *disk.Geometry) { le.PutUint32(slot(m, g, "FILE8 ")[28:], 1<<20) }},
-		"small size": {check.Size, func(m memory, g *disk.Geometry) { le.PutUint32(slot(m, g, "FILE8 ")[28:], 1) }},
+		"small size": {check.LongChain, func(m memory, g *disk.Geometry) { le.PutUint32(slot(m, g, "FILE8 ")[28:], 1) }},
 		"start":      {check.Start, func(m memory, g *disk.Geometry) { le.PutUint16(slot(m, g, "FILE8 ")[26:], 1) }},
 		"name":       {check.Name, func(m memory, g *disk.Geometry) { slot(m, g, "FILE8 ")[1] = '*' }},
 		"duplicate":  {check.Duplicate, func(m memory, g *disk.Geometry) { slot(m, g, "FILE8 ")[4] = '4' }},

@@ -52,6 +52,8 @@ func (c *checker) chain(path string, start disk.Cluster) ([]disk.Cluster, error)
 		switch {
 		case e == disk.Free || e == disk.Defect:
 			return list, c.found(ChainFree, path, "its chain leads to cluster %d, which is %s", n, map[bool]string{true: "free", false: "defect"}[e == disk.Free])
+		case c.isUsed(n) && len(list) == 0:
+			return list, c.found(SameStart, path, "its first cluster, %d, belongs to another file", n)
 		case c.isUsed(n):
 			return list, c.found(CrossLink, path, "its chain leads to cluster %d, which is in use already", n)
 		}
@@ -212,8 +214,12 @@ func (c *checker) fileEntry(d *dirToDo, asm *disk.Assembler, names map[string]bo
 		return &dirToDo{path: path + "/", start: e.Start, parent: d.start, chain: chain}, nil
 	}
 	has := uint64(len(chain)) << c.g.ClusterBits
-	if uint64(e.Size) > has || has-uint64(e.Size) >= uint64(c.g.ClusterSize) {
+	switch {
+	case len(chain) == 0: // reported
+	case uint64(e.Size) > has:
 		return nil, c.found(Size, path, "size is %d bytes, its chain has %d", e.Size, has)
+	case has-uint64(e.Size) >= uint64(c.g.ClusterSize):
+		return nil, c.found(LongChain, path, "size is %d bytes, its chain has %d", e.Size, has)
 	}
 	return nil, nil
 }
