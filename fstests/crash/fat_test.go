@@ -24,6 +24,7 @@ var onFAT = system{fat.Type, judgeFAT}
 // afterCrash are the findings that a crash may leave on FAT: nothing that costs a file, or that grows worse with use.
 var afterCrash = map[check.Code]bool{
 	check.Lost: true, check.Info: true, check.FATCopies: true,
+	check.LongChain: true, // clusters that a file was about to grow into
 	check.LongName: true, // parts of a name that lay in two sectors
 }
 
@@ -42,7 +43,7 @@ func judgeFAT(img string) error {
 		return err
 	}
 	for _, p := range rep.Problems {
-		if p.Code == check.CrossLink && underTwoNames(img, p.Where) {
+		if p.Code == check.SameStart && underTwoNames(img, p.Where) {
 			continue // between the two writes of a rename the file has both names
 		}
 		if !afterCrash[p.Code] {
