@@ -55,13 +55,34 @@ type oldName struct {
 type epoch struct {
 	seq   uint64
 	links []link
-	opens []int64 // byte addresses of slots of removed names, and of slots that lay behind the mark of the end of their directory
+	opens map[int64]bool // byte addresses of slots of removed names, and of slots that lay behind the mark of the end of their directory
 	// kept are those among them that held a name which a rename within 512 bytes takes away, together with putting the new one.
 	kept  map[int64]bool
 	old   []oldName
 	cuts  []disk.Cluster
 	freed []clusters
 	puts  []*vfs.Inode // references to be dropped afterwards
+}
+
+func newEpoch(seq uint64) *epoch {
+	return &epoch{seq: seq, opens: map[int64]bool{}, kept: map[int64]bool{}}
+}
+
+// open notes slots that are to be free on the medium before any name is written.
+func (ep *epoch) open(slots []int64) {
+	for _, at := range slots {
+		ep.opens[at] = true
+	}
+}
+
+// keep notes slots whose name a rename takes away in the same write that puts the new one. A slot that is to be opened holds another
+// name on the medium: one that was removed before this one came.
+func (ep *epoch) keep(slots []int64) {
+	for _, at := range slots {
+		if !ep.opens[at] {
+			ep.kept[at] = true
+		}
+	}
 }
 
 type clusters struct {
@@ -97,7 +118,7 @@ const (
 
 func (c *committer) init() {
 	c.kicked = make(chan struct{}, 1)
-	c.ep = &epoch{seq: 1, kept: map[int64]bool{}}
+	c.ep = newEpoch(1)
 	c.dirs = make(map[uint64]*bufhead.BufferHead)
 }
 
@@ -270,7 +291,7 @@ func (fs *fsys) closeEpoch(ctx context.Context) (*bundle, error) {
 	}
 	c.listMu.Lock()
 	b.ep, b.bufs = c.ep, c.dirs
-	c.ep, c.dirs = &epoch{seq: b.ep.seq + 1, kept: map[int64]bool{}}, make(map[uint64]*bufhead.BufferHead)
+	c.ep, c.dirs = newEpoch(b.ep.seq+1), make(map[uint64]*bufhead.BufferHead)
 	c.waits.Store(0)
 	c.listMu.Unlock()
 	for blk, bh := range b.bufs {
@@ -374,7 +395,7 @@ func (b *bundle) write(ctx context.Context, fs *fsys) error {
 func (fs *fsys) openSlots(ep *epoch) error {
 	images := map[uint64][]byte{}
 	bits := fs.geo.SectorBits
-	for _, at := range ep.opens {
+	for at := range ep.opens {
 		if ep.kept[at] {
 			continue
 		}

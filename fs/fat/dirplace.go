@@ -194,7 +194,7 @@ func (ip *inode) passEnd(ctx context.Context, x *dirIndex, first, n int) error {
 	if err != nil {
 		return err
 	}
-	ip.fs.change(func(ep *epoch) { ep.opens = append(ep.opens, opens...) })
+	ip.fs.change(func(ep *epoch) { ep.open(opens) })
 	x.top = first + n
 	return nil
 }

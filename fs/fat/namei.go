@@ -276,7 +276,7 @@ func (fs *fsys) removeName(ctx context.Context, dir *inode, spelling string, ip 
 	fs.begin()
 	err = dir.unstore(ctx, x, n)
 	if err == nil {
-		fs.change(func(ep *epoch) { ep.opens = append(ep.opens, slots...) })
+		fs.change(func(ep *epoch) { ep.open(slots) })
 		ip.died(n.at)
 	}
 	fs.end()

@@ -85,11 +85,7 @@ func (fs *fsys) renameTo(ctx context.Context, from, to, ip *inode, old *name, ne
 		if err != nil {
 			return err
 		}
-		fs.change(func(ep *epoch) {
-			for _, at := range slots {
-				ep.kept[at] = true
-			}
-		})
+		fs.change(func(ep *epoch) { ep.keep(slots) })
 		return from.unstore(ctx, x, old) // all in 512 bytes, which are written at once
 	}
 	return from.leave(ctx, x, old)

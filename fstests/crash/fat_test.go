@@ -25,7 +25,7 @@ var onFAT = system{fat.Type, judgeFAT}
 var afterCrash = map[check.Code]bool{
 	check.Lost: true, check.Info: true, check.FATCopies: true,
 	check.LongChain: true, // clusters that a file was about to grow into
-	check.LongName: true, // parts of a name that lay in two sectors
+	check.LongName:  true, // parts of a name that lay in two sectors
 }
 
 func judgeFAT(img string) error {
