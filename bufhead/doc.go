@@ -24,8 +24,9 @@
 //   - a hole's length is believed, where get_block gives one: FIEMAP, seeking, zeroing and readahead skip it at once;
 //   - SEEK_DATA and SEEK_HOLE know holes. The kernel's answer for such filesystems was that all is data;
 //   - writeback asks for unwritten blocks as for delayed ones, so that a filesystem may use both without a writepage of its own;
-//   - a buffer whose write failed takes the folio's uptodate flag with it, so that a read does fail or shows the medium; it keeps both
-//     when it was made dirty again meanwhile;
+//   - a buffer of metadata whose write failed takes the folio's uptodate flag with it, so that a read does fail or shows the medium; it
+//     keeps both when it was made dirty again meanwhile. One of file data keeps both always: a store to a part of the block must
+//     not be completed from the medium;
 //   - what lies behind the end of the file is zeroed when a block is read, and when a direct write makes the file longer;
 //   - direct I/O that is not aligned to the device answers vfs.ErrNotBlock, and a write that finds no space for all is short;
 //   - there is no small cache of recent buffers before the page cache, no priority hints, and no folio without buffer heads in

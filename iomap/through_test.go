@@ -276,6 +276,7 @@ func TestBoundary(t *testing.T) {
 	require.Eventually(t, func() bool { lens = append(lens, lensOf(d.writes())...); return len(lens) == 3 }, wait, tick)
 	require.Equal(t, []int64{32 << 10, 16 << 10, 16 << 10}, lens)
 	close(release)
+	require.NoError(t, f.Pages.WaitRange(ctx, 0, 1<<40)) // the device has them all
 	q.Wait()
 	require.Len(t, ends, 3)
 	// One that begins in the middle of a mapping is no boundary.
