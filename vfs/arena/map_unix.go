@@ -16,6 +16,7 @@ func mapChunk() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes: %v: %w", chunkSize, err, errno.NOMEM)
 	}
+	adviseHuge(mem)
 	return mem, nil
 }
 

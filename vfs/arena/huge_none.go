@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package arena
+
+// adviseHuge does nothing: these hosts choose the size of pages themselves.
+func adviseHuge([]byte) {}
