@@ -100,6 +100,7 @@ type fatReader struct {
 	g   *disk.Geometry
 	buf []byte
 	at  uint32 // of buf in the FAT, bytes
+	n   uint32 // of the FAT in buf, bytes; a few zeros follow
 }
 
 // fatWindow is how much of a FAT is held: whole entries of every width.
@@ -107,10 +108,10 @@ const fatWindow = 3 << 16
 
 func (f *fatReader) entry(c disk.Cluster) (disk.Entry, error) {
 	off, _ := f.g.EntryAt(c)
-	if f.buf == nil || off < f.at || off+4 > f.at+uint32(len(f.buf)) {
+	if f.buf == nil || off < f.at || off+4 > f.at+f.n {
 		f.at = off / (fatWindow / 2) * (fatWindow / 2)
 		n := min(int64(fatWindow), int64(f.g.FATSectors)<<f.g.SectorBits-int64(f.at))
-		f.buf = make([]byte, n+4)
+		f.buf, f.n = make([]byte, n+4), uint32(n)
 		if _, err := f.r.ReadAt(f.buf[:n], f.g.BytesOf(f.g.FATStart(f.g.Active))+int64(f.at)); err != nil {
 			return 0, fmt.Errorf("FAT: %w", err)
 		}

@@ -111,6 +111,7 @@ type checker struct {
 	g    *disk.Geometry
 	fat  []byte   // the active FAT, in a window
 	at   uint32   // of the window in the FAT, bytes
+	have uint32   // of the FAT in the window, bytes; a few zeros follow
 	used []uint64 // a bit for each cluster that a name leads to
 	seen uint32   // how many those are
 }
@@ -199,13 +200,13 @@ const window = 3 << 16
 // entry reads the entry of a cluster in the active FAT.
 func (c *checker) entry(n disk.Cluster) (disk.Entry, error) {
 	off, _ := c.g.EntryAt(n)
-	if c.fat == nil || off < c.at || off+4 > c.at+uint32(len(c.fat)) {
+	if c.fat == nil || off < c.at || off+4 > c.at+c.have {
 		if err := c.ctx.Err(); err != nil {
 			return 0, err
 		}
 		c.at = off / (window / 2) * (window / 2)
 		length := min(int64(window), int64(c.g.FATSectors)<<c.g.SectorBits-int64(c.at))
-		c.fat = make([]byte, length+4)
+		c.fat, c.have = make([]byte, length+4), uint32(length)
 		if err := c.read(c.fat[:length], c.g.BytesOf(c.g.FATStart(c.g.Active))+int64(c.at), "FAT"); err != nil {
 			return 0, err
 		}
