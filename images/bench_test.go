@@ -52,6 +52,15 @@ func BenchmarkFAT(b *testing.B) {
 	reader := func(n int) func(b *testing.B, s side) {
 		return func(b *testing.B, s side) { require.Equal(b, benchFile, s.read(b, "big", chunk[:n])) }
 	}
+	// direct has us go past our cache, which holds no more than go-diskfs has: none.
+	direct := func(f func(b *testing.B, s side)) func(b *testing.B, s side) {
+		return func(b *testing.B, s side) {
+			if o, ok := s.(*oursFAT); ok {
+				o.flags = vfs.ODirect
+			}
+			f(b, s)
+		}
+	}
 	small := func(b *testing.B, s side) {
 		for i := range benchFiles {
 			s.write(b, fmt.Sprintf("a small file %d", i), chunk[:benchSmall], 1)
@@ -64,8 +73,10 @@ func BenchmarkFAT(b *testing.B) {
 	}{
 		{"write 64 MiB by 32 KiB", "MiB/s", benchFile >> 20, nil, func(b *testing.B, s side) { s.write(b, "big", chunk[:benchCopy], benchFile/benchCopy) }},
 		{"write 64 MiB by 1 MiB", "MiB/s", benchFile >> 20, nil, big},
+		{"write 64 MiB by 1 MiB, direct", "MiB/s", benchFile >> 20, nil, direct(big)},
 		{"read 64 MiB by 32 KiB", "MiB/s", benchFile >> 20, big, reader(benchCopy)},
 		{"read 64 MiB by 1 MiB", "MiB/s", benchFile >> 20, big, reader(benchChunk)},
+		{"read 64 MiB by 1 MiB, direct", "MiB/s", benchFile >> 20, big, direct(reader(benchChunk))},
 		{"random reads of 4 KiB", "reads/s", benchReads, big, func(b *testing.B, s side) { s.readAt(b, "big", chunk[:benchSmall], offsets) }},
 		{"create small files", "files/s", benchFiles, nil, small},
 		{"read small files", "files/s", benchFiles, small, func(b *testing.B, s side) {
@@ -101,8 +112,9 @@ func BenchmarkFAT(b *testing.B) {
 
 // oursFAT is this repository's.
 type oursFAT struct {
-	img string
-	sb  *vfs.SuperBlock
+	img   string
+	sb    *vfs.SuperBlock
+	flags vfs.OpenFlags // added to every open
 }
 
 func newOurs(b *testing.B) side {
@@ -127,7 +139,7 @@ func (o *oursFAT) close(b *testing.B) { require.NoError(b, o.sb.Unmount(ctx)) }
 func (o *oursFAT) file(b *testing.B, name string) *vfs.File {
 	ip, err := o.sb.Root.Lookup(ctx, name)
 	require.NoError(b, err)
-	f, err := ip.Open(ctx, vfs.ORdwr)
+	f, err := ip.Open(ctx, vfs.ORdwr|o.flags)
 	require.NoError(b, err)
 	ip.Put()
 	return f
@@ -136,7 +148,7 @@ func (o *oursFAT) file(b *testing.B, name string) *vfs.File {
 func (o *oursFAT) write(b *testing.B, name string, chunk []byte, n int) {
 	ip, err := o.sb.Root.Create(ctx, vfs.Root, name, 0o644)
 	require.NoError(b, err)
-	f, err := ip.Open(ctx, vfs.ORdwr)
+	f, err := ip.Open(ctx, vfs.ORdwr|o.flags)
 	require.NoError(b, err)
 	ip.Put()
 	for i := range n {
