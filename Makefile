@@ -54,9 +54,11 @@ cover: deps ## coverage of all tests, by package, in .build/cover.out
 	@$(GO) test -timeout 40m -coverprofile=.build/cover.out -coverpkg=$$(echo $(PACKAGES) | tr ' ' ,) $(PACKAGES)
 	@$(GO) tool cover -func=.build/cover.out | tail -1
 
-bench: deps build ## compare with fuse2fs and the kernel, side by side; BENCH="-run create -rounds 5"
+bench: deps build ## compare with fuse2fs and the kernel, fusefat and mtools, side by side; BENCH="-fs fat -rounds 5"
 	@bash scripts/deps.sh bench
-	@$(GO) run ./fstests/bench -bin bin/iomapfs $(BENCH)
+	@$(GO) build -o bin/bench ./fstests/bench
+	@bin/bench -bin bin/iomapfs $(BENCH)
+	@$(if $(BENCH),,bin/bench -bin bin/iomapfs -fs fat)
 	@$(GO) run ./fstests/compare/bar
 
 soak: deps build ## long random tests: SOAKTIME (10m) for each

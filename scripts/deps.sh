@@ -22,7 +22,7 @@ need gcc gcc     # its shim, fstests/oracle/testdata
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 need mkfs.minix util-linux
 case ${1:-} in
-bench) need fuse2fs fuse2fs; need fio fio ;;
+bench) need fuse2fs fuse2fs; need fusefat fusefat; need fio fio ;;
 esac
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	fsname := flag.String("fs", "ext2", "the filesystem: ext2 or fat")
 	bin := flag.String("bin", "bin/iomapfs", "the program")
 	rounds := flag.Int("rounds", 3, "rounds at most: each runs every workload on every system")
 	budget := flag.Duration("budget", 6*time.Minute, "no further round begins that would end later than this")
@@ -24,7 +25,7 @@ func main() {
 	tmp := flag.String("tmp", "/dev/shm", "where the images lie")
 	flag.Parse()
 	b := bench{rounds: *rounds, budget: *budget}
-	err := b.choose(*bin, *opts, *only, *on)
+	err := b.choose(*fsname, *bin, *opts, *only, *on)
 	if err == nil {
 		err = b.run(*tmp)
 	}
@@ -39,9 +40,8 @@ type bench struct {
 	rounds int // at most; those that were run, after run
 	budget time.Duration
 
-	sys     []system
-	work    []workload
-	results map[string][][]result // of a workload: system, round
+	suite
+	results map[string][][]result // of a workload: system, round; no rounds where the system cannot do it
 }
 
 // result is what a workload did once on one system.
@@ -52,7 +52,7 @@ type result struct {
 }
 
 // choose picks workloads and systems by regular expressions.
-func (b *bench) choose(bin, opts, only, on string) error {
+func (b *bench) choose(fs, bin, opts, only, on string) error {
 	rw, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -61,16 +61,12 @@ func (b *bench) choose(bin, opts, only, on string) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range workloads {
-		if rw.MatchString(w.name) {
-			b.work = append(b.work, w)
-		}
+	b.suite, err = suiteOf(fs, bin, opts)
+	if err != nil {
+		return err
 	}
-	for _, s := range systems(bin, opts) {
-		if rs.MatchString(s.name) {
-			b.sys = append(b.sys, s)
-		}
-	}
+	b.work = slices.DeleteFunc(slices.Clone(b.work), func(w workload) bool { return !rw.MatchString(w.name) })
+	b.sys = slices.DeleteFunc(b.sys, func(s system) bool { return !rs.MatchString(s.name) })
 	if len(b.work) == 0 || len(b.sys) == 0 {
 		return fmt.Errorf("no workload matches %q, or no system %q", only, on)
 	}
@@ -109,11 +105,14 @@ func (b *bench) round(dir string, n int) error {
 		}
 		for i := range b.sys {
 			i = (i + n) % len(b.sys)
-			r, err := once(dir, b.sys[i], w)
+			if b.sys[i].mount == nil && w.tool == nil {
+				continue
+			}
+			r, err := b.once(dir, b.sys[i], w)
 			if s := b.sys[i]; err == nil && s.other != nil {
 				s.mount = s.other
 				var o result
-				if o, err = once(dir, s, w); o.rate > r.rate {
+				if o, err = b.once(dir, s, w); o.rate > r.rate {
 					r = o
 				}
 			}
@@ -127,13 +126,16 @@ func (b *bench) round(dir string, n int) error {
 }
 
 // once runs a workload on a fresh copy of its image, just mounted. The image is judged afterwards.
-func once(dir string, s system, w workload) (r result, err error) {
-	e := &env{mnt: filepath.Join(dir, "mnt"), dir: dir}
+func (b *bench) once(dir string, s system, w workload) (r result, err error) {
+	e := &env{filepath.Join(dir, "mnt"), dir, b.sizes}
 	img := filepath.Join(dir, "img")
 	if err := run("cp", "--sparse=always", filepath.Join(dir, w.image), img); err != nil {
 		return r, err
 	}
-	if err := s.mount(img, e.mnt); err != nil {
+	work := w.run
+	if s.mount == nil {
+		work = func(e *env) (float64, error) { return w.tool(e, &s, img) }
+	} else if err := s.mount(img, e.mnt); err != nil {
 		return r, err
 	}
 	pid := 0
@@ -142,14 +144,16 @@ func once(dir string, s system, w workload) (r result, err error) {
 	}
 	dropCaches()
 	c0, d0, begun := ownCPU(), cpuOf(pid), time.Now()
-	n, err := w.run(e)
+	n, err := work(e)
 	took, c1, d1 := time.Since(begun).Seconds(), ownCPU(), cpuOf(pid)
 	r = result{rate: n / took, daemon: (d1 - d0) / n, caller: (c1 - c0) / n, peak: peakOf(pid)}
-	if uerr := s.umount(img, e.mnt); err == nil {
-		err = uerr
+	if s.mount != nil {
+		if uerr := s.umount(img, e.mnt); err == nil {
+			err = uerr
+		}
 	}
-	if err == nil {
-		err = run("e2fsck", "-fn", img)
+	if err == nil && !s.unjudged {
+		err = b.fsck(img)
 	}
 	return r, err
 }

@@ -15,19 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// system is one way to mount an ext2 image.
+// system is one way to work with an image.
 type system struct {
 	name   string
-	mount  func(img, dir string) error
+	mount  func(img, dir string) error // nil: copies in and out without mounting
 	other  func(img, dir string) error // another way to mount, nil for none; the faster one counts
 	umount func(img, dir string) error // returns when the image is closed
 	daemon bool                        // a process serves it, which has the image in its arguments
 	ours   bool
-}
 
-// fuse2fsOptions suit fuse2fs best of all it has: the kernel keeps data, names and attributes, requests are large. Whether
-// one thread or several are faster depends on the workload.
-const fuse2fsOptions = "kernel_cache,big_writes,entry_timeout=3600,attr_timeout=3600,negative_timeout=3600,allow_other"
+	unjudged        bool                         // what it leaves behind is its own affair
+	copyIn, copyOut func(img, host string) error // a tree src in the directory host to or from an image, of systems that mount nothing
+}
 
 func run(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -37,32 +36,23 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-func systems(bin, opts string) []system {
-	ours := func(name, opts string) system {
-		return system{
-			name: name, daemon: true, ours: true,
-			mount:  func(img, dir string) error { return run(bin, "mount", "-o", opts, img, dir) },
-			umount: func(_, dir string) error { return run(bin, "umount", "--wait", dir) },
+// mounted is iomapfs with mount options.
+func mounted(bin, name, opts string) system {
+	return system{
+		name: name, daemon: true, ours: true,
+		mount:  func(img, dir string) error { return run(bin, "mount", "-o", opts, img, dir) },
+		umount: func(_, dir string) error { return run(bin, "umount", "--wait", dir) },
+	}
+}
+
+// fuseUnmount unmounts what a daemon of libfuse serves.
+func fuseUnmount(img, dir string) error {
+	return unmount(dir, func() error {
+		if pid := daemonOf(img); pid != 0 {
+			return fmt.Errorf("process %d is still there", pid)
 		}
-	}
-	return []system{
-		kernel,
-		{
-			name: "fuse2fs", daemon: true,
-			mount: func(img, dir string) error { return run("fuse2fs", img, dir, "-o", opts) },
-			other: func(img, dir string) error { return run("fuse2fs", "-s", img, dir, "-o", opts) },
-			umount: func(img, dir string) error {
-				return unmount(dir, func() error {
-					if pid := daemonOf(img); pid != 0 {
-						return fmt.Errorf("process %d is still there", pid)
-					}
-					return nil
-				})
-			},
-		},
-		ours("iomapfs", "transport=fuse"),
-		ours("iomapfs io_uring", "transport=uring"),
-	}
+		return nil
+	})
 }
 
 var kernel = system{

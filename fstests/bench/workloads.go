@@ -19,9 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// env is where a workload runs.
+// env is where a workload runs, and on how much.
 type env struct {
 	mnt, dir string
+	sizes
+}
+
+// sizes is how much a workload does: fusefat would take minutes for what the others do in a second.
+type sizes struct {
+	big          int64 // bytes of the large file
+	many, perDir int   // empty or small files, and how many in a directory
 }
 
 // workload does something n times; run gives n in its unit.
@@ -29,45 +36,44 @@ type workload struct {
 	name, unit string
 	image      string // what it begins with, of prepare
 	run        func(e *env) (float64, error)
+	tool       func(e *env, s *system, img string) (float64, error) // of systems that mount nothing; nil: not for them
 }
 
-const (
-	bigFile = 256 << 20
-	manyN   = 10000
-	perDir  = 500
-)
-
-var workloads = []workload{
-	{"sequential write, 1 MiB, fsync", "MiB/s", "empty", writeBig},
-	{"sequential read, cold", "MiB/s", "big", readBig},
-	{"random read 4 KiB, cached by us", "reads/s", "big", func(e *env) (float64, error) { return random(e, 1, false, 0) }},
-	{"direct random read 4 KiB, 1 job", "reads/s", "big", func(e *env) (float64, error) { return random(e, 1, false, unix.O_DIRECT) }},
-	{"direct random read 4 KiB, 16 jobs", "reads/s", "big", func(e *env) (float64, error) { return random(e, 16, false, unix.O_DIRECT) }},
-	{"direct random write 4 KiB, 16 jobs", "writes/s", "big", func(e *env) (float64, error) { return random(e, 16, true, unix.O_DIRECT) }},
-	{"create", "files/s", "empty", create},
-	{"stat, cold", "files/s", "many", stat},
-	{"list with attributes, cold", "files/s", "many", list},
-	{"unlink", "files/s", "many", unlink},
-	{"write files of 8 KiB", "files/s", "empty", small},
-	{"unpack a tar of Go's src", "entries/s", "empty", untar},
-	{"walk and read it, cold", "entries/s", "tree", walk},
+// ext2Workloads are what is run on ext2.
+var ext2Workloads = []workload{
+	{"sequential write, 1 MiB, fsync", "MiB/s", "empty", writeBig, nil},
+	{"sequential read, cold", "MiB/s", "big", readBig, nil},
+	{"random read 4 KiB, cached by us", "reads/s", "big", func(e *env) (float64, error) { return random(e, 1, false, 0) }, nil},
+	{"direct random read 4 KiB, 1 job", "reads/s", "big", func(e *env) (float64, error) { return random(e, 1, false, unix.O_DIRECT) }, nil},
+	{"direct random read 4 KiB, 16 jobs", "reads/s", "big", func(e *env) (float64, error) { return random(e, 16, false, unix.O_DIRECT) }, nil},
+	{"direct random write 4 KiB, 16 jobs", "writes/s", "big", func(e *env) (float64, error) { return random(e, 16, true, unix.O_DIRECT) }, nil},
+	{"create", "files/s", "empty", create, nil},
+	{"stat, cold", "files/s", "many", stat, nil},
+	{"list with attributes, cold", "files/s", "many", list, nil},
+	{"unlink", "files/s", "many", unlink, nil},
+	{"write files of 8 KiB", "files/s", "empty", small, nil},
+	{"unpack a tar of Go's src", "entries/s", "empty", untar, nil},
+	{"walk and read it, cold", "entries/s", "tree", walk, nil},
 }
 
-// prepare makes the images that the workloads begin with, by the kernel's driver, and the tar file.
+// prepare makes the images that the workloads begin with, and the tar file.
 func (b *bench) prepare(dir string) error {
-	e := &env{mnt: filepath.Join(dir, "mnt"), dir: dir}
+	e := &env{filepath.Join(dir, "mnt"), dir, b.sizes}
 	if err := os.Mkdir(e.mnt, 0o755); err != nil {
 		return err
 	}
 	empty := filepath.Join(dir, "empty")
-	if err := run("mke2fs", "-q", "-F", "-t", "ext2", "-b", "4096", "-N", "65536", empty, "1G"); err != nil {
+	if err := b.mkfs(empty); err != nil {
 		return err
 	}
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return fmt.Errorf("go env GOROOT: %w", err)
 	}
-	if err := run("tar", "-cf", filepath.Join(dir, "src.tar"), "-C", strings.TrimSpace(string(root)), "src/cmd", "src/net", "src/runtime", "src/crypto"); err != nil {
+	if err := run("tar", append([]string{"-cf", filepath.Join(dir, "src.tar"), "-C", strings.TrimSpace(string(root))}, b.tar...)...); err != nil {
+		return err
+	}
+	if err := run("tar", "-xf", filepath.Join(dir, "src.tar"), "-C", dir); err != nil {
 		return err
 	}
 	for image, fill := range map[string]func(e *env) (float64, error){"big": writeBig, "many": create, "tree": untar} {
@@ -78,11 +84,11 @@ func (b *bench) prepare(dir string) error {
 		if err := run("cp", "--sparse=always", empty, img); err != nil {
 			return err
 		}
-		if err := kernel.mount(img, e.mnt); err != nil {
+		if err := b.filler.mount(img, e.mnt); err != nil {
 			return err
 		}
 		_, err := fill(e)
-		if err := errors.Join(err, kernel.umount(img, e.mnt)); err != nil {
+		if err := errors.Join(err, b.filler.umount(img, e.mnt)); err != nil {
 			return fmt.Errorf("fill the image %q: %w", image, err)
 		}
 	}
@@ -99,12 +105,12 @@ func writeBig(e *env) (float64, error) {
 	for i := range b {
 		b[i] = byte(i * 7)
 	}
-	for range bigFile >> 20 {
+	for range e.big >> 20 {
 		if _, err := f.Write(b); err != nil {
 			return 0, err
 		}
 	}
-	return bigFile >> 20, f.Sync()
+	return float64(e.big >> 20), f.Sync()
 }
 
 func readBig(e *env) (float64, error) {
@@ -148,7 +154,7 @@ func random(e *env, jobs int, write bool, flags int) (float64, error) {
 			}
 			defer unix.Munmap(mem)
 			for r := rand.New(rand.NewPCG(uint64(j), 1)); time.Since(begun) < time.Second; n.Add(1) {
-				off := r.Int64N(bigFile>>12) << 12
+				off := r.Int64N(e.big>>12) << 12
 				if write {
 					_, err = unix.Pwrite(fd, mem, off)
 				} else {
@@ -171,12 +177,12 @@ func random(e *env, jobs int, write bool, flags int) (float64, error) {
 }
 
 func name(e *env, i int) string {
-	return filepath.Join(e.mnt, fmt.Sprintf("d%d", i/perDir), fmt.Sprintf("file%d", i))
+	return filepath.Join(e.mnt, fmt.Sprintf("d%d", i/e.perDir), fmt.Sprintf("file%d", i))
 }
 
 func create(e *env) (float64, error) {
-	for i := range manyN {
-		if i%perDir == 0 {
+	for i := range e.many {
+		if i%e.perDir == 0 {
 			if err := os.Mkdir(filepath.Dir(name(e, i)), 0o755); err != nil {
 				return 0, err
 			}
@@ -187,21 +193,21 @@ func create(e *env) (float64, error) {
 		}
 		f.Close()
 	}
-	return manyN, nil
+	return float64(e.many), nil
 }
 
 func stat(e *env) (float64, error) {
-	for i := range manyN {
+	for i := range e.many {
 		if _, err := os.Lstat(name(e, i)); err != nil {
 			return 0, err
 		}
 	}
-	return manyN, nil
+	return float64(e.many), nil
 }
 
 func list(e *env) (float64, error) {
 	n := 0
-	for i := 0; i < manyN; i += perDir {
+	for i := 0; i < e.many; i += e.perDir {
 		des, err := os.ReadDir(filepath.Dir(name(e, i)))
 		if err != nil {
 			return 0, err
@@ -217,18 +223,18 @@ func list(e *env) (float64, error) {
 }
 
 func unlink(e *env) (float64, error) {
-	for i := range manyN {
+	for i := range e.many {
 		if err := os.Remove(name(e, i)); err != nil {
 			return 0, err
 		}
 	}
-	return manyN, nil
+	return float64(e.many), nil
 }
 
 func small(e *env) (float64, error) {
 	b := make([]byte, 8192)
-	for i := range manyN {
-		if i%perDir == 0 {
+	for i := range e.many {
+		if i%e.perDir == 0 {
 			if err := os.Mkdir(filepath.Dir(name(e, i)), 0o755); err != nil {
 				return 0, err
 			}
@@ -237,11 +243,11 @@ func small(e *env) (float64, error) {
 			return 0, err
 		}
 	}
-	return manyN, nil
+	return float64(e.many), nil
 }
 
 func untar(e *env) (float64, error) {
-	if out, err := exec.Command("tar", "-xf", filepath.Join(e.dir, "src.tar"), "-C", e.mnt).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "--no-same-owner", "--no-same-permissions", "-xf", filepath.Join(e.dir, "src.tar"), "-C", e.mnt).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("tar: %w: %s", err, out)
 	}
 	return countTree(filepath.Join(e.mnt, "src"), false)
