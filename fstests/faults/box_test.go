@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/iomapfs/iomapfs/fs/ext2"
 	"github.com/iomapfs/iomapfs/fstests/target"
 	"github.com/iomapfs/iomapfs/vfs"
 	"github.com/iomapfs/iomapfs/vfs/block"
@@ -40,8 +37,8 @@ func onDevice(t testing.TB, image []byte) *mem.Device {
 }
 
 // mounted mounts a device, quietly.
-func mounted(dev block.Device, words ...string) (*vfs.SuperBlock, error) {
-	return ext2.Type.Mount(ctx, dev, &vfs.MountOptions{CacheBytes: 4 << 20, Words: append(words, "nodiscard"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+func (sys *system) mounted(dev block.Device, words ...string) (*vfs.SuperBlock, error) {
+	return sys.fs.Mount(ctx, dev, &vfs.MountOptions{CacheBytes: 4 << 20, Words: append(words, "nodiscard"), Log: slog.New(slog.DiscardHandler)})
 }
 
 // object is what the box knows of one file, by whatever name.
@@ -63,6 +60,7 @@ type object struct {
 // box runs operations on a filesystem, and keeps what must come of them.
 type box struct {
 	t       testing.TB
+	sys     *system
 	sb      *vfs.SuperBlock
 	fs      target.Super
 	objects []*object
@@ -71,8 +69,8 @@ type box struct {
 	odd     []string // what must not be, whatever fails
 }
 
-func newBox(t testing.TB, sb *vfs.SuperBlock) *box {
-	return &box{t: t, sb: sb, fs: target.Super{SB: sb}}
+func newBox(t testing.TB, sys *system, sb *vfs.SuperBlock) *box {
+	return &box{t: t, sys: sys, sb: sb, fs: target.Super{SB: sb}}
 }
 
 // failed notes the outcome of an operation.
@@ -562,22 +560,17 @@ func (o *object) wrong(fs *target.Super, p string) string {
 	return ""
 }
 
-// inspect has e2fsck repair an image on a device, and looks for what was acknowledged. clean: there must be nothing to repair.
+// inspect has an image on a device judged, and looks for what was acknowledged. clean: there must be nothing to repair.
 func (b *box) inspect(m *mem.Device, dir string, clean bool) (bad []string) {
 	img := path.Join(dir, "inspect.img")
 	_ = os.Remove(img)
 	require.NoError(b.t, block.Export(m, img))
-	how, most := "-fp", 1
-	if clean {
-		how, most = "-fn", 0
-	}
-	out, err := exec.Command("e2fsck", how, img).CombinedOutput()
-	if ee, ok := err.(*exec.ExitError); err != nil && (!ok || ee.ExitCode() > most) {
-		return []string{fmt.Sprintf("e2fsck %s: %v\n%s", how, err, out)}
+	if err := b.sys.judge(img, clean); err != nil {
+		return []string{err.Error()}
 	}
 	dev, err := file.Open(img, file.Options{ReadOnly: true})
 	require.NoError(b.t, err)
-	sb, err := ext2.Type.Mount(ctx, dev, &vfs.MountOptions{ReadOnly: true, CacheBytes: 4 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	sb, err := b.sys.fs.Mount(ctx, dev, &vfs.MountOptions{ReadOnly: true, CacheBytes: 4 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		_ = dev.Close()
 		return []string{err.Error()}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/iomapfs/iomapfs/fstests/oracle"
 	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/faulty"
 	"github.com/iomapfs/iomapfs/vfs/errno"
@@ -23,19 +22,14 @@ const poison = 0xAA
 
 var paths = []string{"path=legacy", "path=bridge", "path=iomap"}
 
-// image makes an ext2 of 4 MiB whose free blocks are poisoned, and gives its bytes.
-func image(t testing.TB, size string, options ...string) []byte {
-	t.Helper()
-	oracle.Need(t, "mke2fs", "e2fsck")
-	img := oracle.Mke2fs(t, size, append([]string{"-b", "1024", "-m", "0", "-N", "128"}, options...)...)
-	data, err := os.ReadFile(img)
-	require.NoError(t, err)
+// poisoned gives an image with its free space poisoned.
+func (sys *system) poisoned(t testing.TB, data []byte) []byte {
 	m := onDevice(t, data)
 	defer m.Close()
-	sb, err := mounted(kept{m})
+	sb, err := sys.mounted(kept{m})
 	require.NoError(t, err)
 	// A file over everything that is free, removed again.
-	b := newBox(t, sb)
+	b := newBox(t, sys, sb)
 	b.create("poison")
 	chunk := make([]byte, 64<<10)
 	for i := range chunk {
@@ -62,12 +56,12 @@ func contents(t testing.TB, dev block.Device) []byte {
 }
 
 // prepared gives the image that a workload begins with.
-func prepared(t testing.TB, clean []byte, w workload) []byte {
+func (sys *system) prepared(t testing.TB, clean []byte, w workload) []byte {
 	m := onDevice(t, clean)
 	defer m.Close()
-	sb, err := mounted(kept{m})
+	sb, err := sys.mounted(kept{m})
 	require.NoError(t, err)
-	b := newBox(t, sb)
+	b := newBox(t, sys, sb)
 	w.prepare(b)
 	b.done()
 	require.Empty(t, b.errs)
@@ -103,40 +97,46 @@ var kinds = []fault{
 // found are faults that once went wrong: an fallocate that stayed half done, a large write that left the old contents of new blocks, a
 // sync that kept quiet about a write that had failed already, a failed write of a part of a folio that was forgotten in memory.
 var found = []string{
-	"fallocate, path=legacy, read EIO 4 always=false",
-	"around the cache, path=legacy, write EIO 2 always=false",
-	"around the cache, path=iomap, write EIO 2 always=false",
-	"many small, path=bridge, write ENOSPC 4 always=false",
-	"append, path=legacy, write EIO 1 always=true",
-	"holes, path=legacy, write torn 5 always=false",
+	"ext2: fallocate, path=legacy, read EIO 4 always=false",
+	"ext2: around the cache, path=legacy, write EIO 2 always=false",
+	"ext2: around the cache, path=iomap, write EIO 2 always=false",
+	"ext2: many small, path=bridge, write ENOSPC 4 always=false",
+	"ext2: append, path=legacy, write EIO 1 always=true",
+	"ext2: holes, path=legacy, write torn 5 always=false",
 }
 
 // TestNth fails the n-th read, write or flush of each workload on each path, once and from then on. A run in make test takes some n
 // by lot; IOMAPFS_SOAK takes all. IOMAPFS_FAULT, what a failure is called, runs that one.
 func TestNth(t *testing.T) {
-	clean := image(t, "4M")
+	for _, sys := range systems {
+		t.Run(sys.name, sys.nth)
+	}
+}
+
+func (sys *system) nth(t *testing.T) {
+	clean := sys.image(t)
 	s := seed(t)
 	rng := rand.New(rand.NewPCG(s, 11))
 	all := os.Getenv("IOMAPFS_SOAK") != "" || os.Getenv("IOMAPFS_FAULT") != ""
 	dir := t.TempDir()
 	runs := 0
-	for _, w := range workloads {
+	for _, w := range sys.workloads() {
 		t.Run(w.name, func(t *testing.T) {
-			start := prepared(t, clean, w)
+			start := sys.prepared(t, clean, w)
 			for _, word := range paths {
 				totals := map[block.Op]int{} // how many there are to fail
 				for _, kind := range kinds {
 					total, ok := totals[kind.rule.Op]
 					if !ok {
-						total = run(t, start, w, word, kind, never, false, dir)
+						total = sys.run(t, start, w, word, kind, never, false, dir)
 						totals[kind.rule.Op] = total
 					}
 					for n := 1; n <= total; n++ {
 						for _, always := range []bool{false, true} {
-							if !all && rng.IntN(total*5) > 0 && !slices.Contains(found, describe(w, word, kind, n, always)) {
+							if !all && rng.IntN(total*5) > 0 && !slices.Contains(found, sys.describe(w, word, kind, n, always)) {
 								continue
 							}
-							run(t, start, w, word, kind, n, always, dir)
+							sys.run(t, start, w, word, kind, n, always, dir)
 							runs++
 						}
 					}
@@ -150,14 +150,14 @@ func TestNth(t *testing.T) {
 const never = 1 << 30
 
 // describe names a run.
-func describe(w workload, word string, kind fault, n int, always bool) string {
-	return fmt.Sprintf("%s, %s, %s %d always=%v", w.name, word, kind.name, n, always)
+func (sys *system) describe(w workload, word string, kind fault, n int, always bool) string {
+	return fmt.Sprintf("%s: %s, %s, %s %d always=%v", sys.name, w.name, word, kind.name, n, always)
 }
 
 // run runs a workload with one fault and gives the number of bios that could have failed.
-func run(t *testing.T, start []byte, w workload, word string, kind fault, n int, always bool, dir string) int {
+func (sys *system) run(t *testing.T, start []byte, w workload, word string, kind fault, n int, always bool, dir string) int {
 	t.Helper()
-	what := describe(w, word, kind, n, always)
+	what := sys.describe(w, word, kind, n, always)
 	if only := os.Getenv("IOMAPFS_FAULT"); only != "" && n < never && only != what {
 		return n
 	}
@@ -165,13 +165,13 @@ func run(t *testing.T, start []byte, w workload, word string, kind fault, n int,
 	defer m.Close()
 	count := &counter{Device: kept{m}, op: kind.rule.Op}
 	dev := faulty.New(count)
-	sb, err := mounted(dev, word)
+	sb, err := sys.mounted(dev, word)
 	require.NoError(t, err, what)
 	rule := kind.rule
 	rule.Nth, rule.Always = n, always
 	mountedWith := count.n.Load()
 	dev.Add(rule)
-	b := newBox(t, sb)
+	b := newBox(t, sys, sb)
 	w.run(b)
 	b.done()
 	b.failed(b.fs.Sync(), "sync at the end")

@@ -41,13 +41,19 @@ func fill(t testing.TB, fs *target.Super, left uint64) {
 // TestFull runs each workload with 0, 1, 2 … blocks left. Only ENOSPC is answered; what is refused leaves no trace; counts are right,
 // e2fsck finds nothing; and when space comes back it can be used. A run in make test takes some of them by lot, IOMAPFS_SOAK all.
 func TestFull(t *testing.T) {
-	clean := image(t, "4M")
+	for _, sys := range systems {
+		t.Run(sys.name, sys.fullest)
+	}
+}
+
+func (sys *system) fullest(t *testing.T) {
+	clean := sys.image(t)
 	rng := rand.New(rand.NewPCG(seed(t), 12))
 	all := os.Getenv("IOMAPFS_SOAK") != ""
 	dir := t.TempDir()
-	for _, w := range workloads {
+	for _, w := range sys.workloads() {
 		t.Run(w.name, func(t *testing.T) {
-			start := prepared(t, clean, workload{prepare: func(b *box) {
+			start := sys.prepared(t, clean, workload{prepare: func(b *box) {
 				w.prepare(b)
 				require.Zero(t, b.fs.Create("fill", 0o644))
 				fill(t, &b.fs, most)
@@ -57,20 +63,20 @@ func TestFull(t *testing.T) {
 					if !all && rng.IntN(most) >= 1 {
 						continue
 					}
-					full(t, onDevice(t, start), w, word, left, dir)
+					sys.full(t, onDevice(t, start), w, word, left, dir)
 				}
 			}
 		})
 	}
 }
 
-func full(t *testing.T, m *mem.Device, w workload, word string, left uint64, dir string) {
+func (sys *system) full(t *testing.T, m *mem.Device, w workload, word string, left uint64, dir string) {
 	t.Helper()
 	defer m.Close()
 	what := fmt.Sprintf("%s, %s, %d left", w.name, word, left)
-	sb, err := mounted(kept{m}, word)
+	sb, err := sys.mounted(kept{m}, word)
 	require.NoError(t, err, what)
-	b := newBox(t, sb)
+	b := newBox(t, sys, sb)
 	fill(t, &b.fs, left)
 	require.Zero(t, b.fs.Sync(), what)
 	w.run(b)
