@@ -193,12 +193,8 @@ func (c *Copier) file(ctx context.Context, src Node, a *Attr, from string, dst D
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	if a.Size > 0 {
-		if err := w.Truncate(ctx, a.Size); err != nil {
-			return err
-		}
-	}
-	for pos := int64(0); pos < a.Size; {
+	pos, written := int64(0), int64(0)
+	for pos < a.Size {
 		start, end, err := r.NextData(ctx, pos)
 		if err == io.EOF {
 			break
@@ -210,37 +206,41 @@ func (c *Copier) file(ctx context.Context, src Node, a *Attr, from string, dst D
 		if start < pos || end <= start {
 			break // the file shrank meanwhile
 		}
-		if err := c.run(ctx, r, w, start, end); err != nil {
+		if written, err = c.run(ctx, r, w, start, end); err != nil {
 			return err
 		}
 		pos = end
 	}
+	if written < a.Size {
+		// A hole at the end. Not done before: where there are no holes it would be zeros first and data then.
+		return w.Truncate(ctx, a.Size)
+	}
 	return nil
 }
 
-// run copies [pos, end), which is data.
-func (c *Copier) run(ctx context.Context, r Reader, w Writer, pos, end int64) error {
+// run copies [pos, end), which is data, and gives how far it came: not to the end of a file that shrank.
+func (c *Copier) run(ctx context.Context, r Reader, w Writer, pos, end int64) (int64, error) {
 	for pos < end {
 		if err := ctx.Err(); err != nil {
-			return err
+			return pos, err
 		}
 		b := c.buf[:min(end-pos, int64(len(c.buf)))]
 		n, err := r.ReadAt(ctx, b, pos)
 		if n > 0 {
 			if _, err := w.WriteAt(ctx, b[:n], pos); err != nil {
-				return fmt.Errorf("write at byte %d: %w", pos, err)
+				return pos, fmt.Errorf("write at byte %d: %w", pos, err)
 			}
 			c.Bytes.Add(int64(n))
 			pos += int64(n)
 		}
 		if err == io.EOF || err == nil && n == 0 {
-			return nil // it shrank
+			return pos, nil // it shrank
 		}
 		if err != nil {
-			return fmt.Errorf("read at byte %d: %w", pos, err)
+			return pos, fmt.Errorf("read at byte %d: %w", pos, err)
 		}
 	}
-	return nil
+	return pos, nil
 }
 
 // finish stores what is beside the contents. The owner comes first, since changing it takes set-id bits and capabilities
