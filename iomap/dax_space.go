@@ -21,6 +21,8 @@ const (
 type DaxSpace struct {
 	faults sync.Mutex // makes faults of the file take turns. Inside the invalidate lock, outside what Begin takes
 
+	syncs sync.Mutex // makes write-backs of the file take turns: one must not miss what another is at. Outside mu
+
 	mu      sync.Mutex // guards what follows. Leaf
 	dirty   []daxSpan  // by position, none touching another
 	windows []*DaxWindow
@@ -216,6 +218,8 @@ func (d *DaxSpace) bound(ip *vfs.Inode) {
 //
 // Errors: the device's. Its memory that cannot be flushed by parts is flushed as a whole.
 func DaxWriteback(ip *vfs.Inode, start, end int64, d *DaxSpace) error {
+	d.syncs.Lock()
+	defer d.syncs.Unlock()
 	d.mu.Lock()
 	var list []daxSpan
 	keep := d.dirty[:0]

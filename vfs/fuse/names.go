@@ -143,6 +143,8 @@ func (fs *rawFS) ReadDir(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.
 // ReadDirPlus lists names and looks each up, which saves the kernel a request a name.
 func (fs *rawFS) ReadDirPlus(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
 	ctx := request{cancel}
+	f := fs.files.get(in.Fh)
+	forget := f != nil && f.Inode.Op.Stored != nil && fs.newEpoch == nil // see spelling.go
 	return fs.dirStream(cancel, in, func(e *vfs.DirEntry) bool {
 		de := gofuse.DirEntry{Name: e.Name, Ino: e.Ino, Mode: uint32(e.Type) << 12, Off: uint64(e.Next)}
 		eo := out.AddDirLookupEntry(de)
@@ -157,6 +159,9 @@ func (fs *rawFS) ReadDirPlus(cancel <-chan struct{}, in *gofuse.ReadIn, out *gof
 			return true // listed all the same; who looks it up meets the error
 		}
 		fs.entry(ip, eo)
+		if forget {
+			eo.EntryValid, eo.EntryValidNsec = 0, 0
+		}
 		return true
 	})
 }
