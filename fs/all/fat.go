@@ -110,7 +110,7 @@ func (f *fatReader) entry(c disk.Cluster) (disk.Entry, error) {
 	off, _ := f.g.EntryAt(c)
 	if f.buf == nil || off < f.at || off+4 > f.at+f.n {
 		f.at = off / (fatWindow / 2) * (fatWindow / 2)
-		n := min(int64(fatWindow), int64(f.g.FATSectors)<<f.g.SectorBits-int64(f.at))
+		n := min(int64(fatWindow), f.g.FATLength()-int64(f.at))
 		f.buf, f.n = make([]byte, n+4), uint32(n)
 		if _, err := f.r.ReadAt(f.buf[:n], f.g.BytesOf(f.g.FATStart(f.g.Active))+int64(f.at)); err != nil {
 			return 0, fmt.Errorf("FAT: %w", err)

@@ -61,7 +61,7 @@ func (a *allocator) readPiece(k int) error {
 	to := min(from+1<<pieceBits, g.Last()+1)
 	start, _ := g.EntryAt(from)
 	end, _ := g.EntryAt(to)
-	end = min((end+4+g.SectorSize-1)&^(g.SectorSize-1), g.FATSectors<<g.SectorBits)
+	end = uint32(min(int64((end+4+g.SectorSize-1)&^(g.SectorSize-1)), g.FATLength()))
 	buf := make([]byte, end-start+4)
 	if err := block.ReadAt(a.fs.sb.Dev, buf[:end-start], g.BytesOf(g.FATStart(g.Active))+int64(start)); err != nil {
 		return fmt.Errorf("FAT: %w", err)

@@ -292,7 +292,7 @@ func (fs *fsys) closeEpoch(ctx context.Context) (*bundle, error) {
 	c.listMu.Lock()
 	b.ep, b.bufs = c.ep, c.dirs
 	c.ep, c.dirs = newEpoch(b.ep.seq+1), make(map[uint64]*bufhead.BufferHead)
-	c.waits.Store(0)
+	c.waits.Store(int64(len(c.inodes))) // attributes that changed meanwhile: they may do so without a transaction
 	c.listMu.Unlock()
 	for blk, bh := range b.bufs {
 		b.images[blk] = slices.Clone(bh.Data)

@@ -47,9 +47,15 @@ type crashRun struct {
 	t    *testing.T
 	rng  *rand.Rand
 	sb   *vfs.SuperBlock
+	base block.Device
 	rec  *record.Device
 	kept []kept
 	n    int
+
+	// From event from on, one of the names in either must lead to a file that holds data.
+	either []string
+	from   int
+	data   []byte
 }
 
 func (c *crashRun) at(p string, f func(dir *vfs.Inode, name string) error) error {
@@ -173,45 +179,58 @@ func TestCrashStates(t *testing.T) {
 		if s := os.Getenv("IOMAPFS_SEED"); s != "" && s != fmt.Sprint(seed) {
 			continue
 		}
-		o := mkfs.Options{
-			Width: []disk.Width{disk.FAT12, disk.FAT16, disk.FAT32}[seed%3], ClusterSize: []uint32{1024, 512, 512}[seed%3], Zeroed: true,
-		}
-		size := []int64{1 << 20, 4 << 20, 2 << 20}[seed%3]
-		base, err := mem.New(size, mem.Options{VolatileCache: true, NoDirect: true})
-		require.NoError(t, err)
-		img := newImage(t, size, o)
-		b, err := os.ReadFile(img)
-		require.NoError(t, err)
-		require.NoError(t, block.WriteAt(base, b, 0, 0))
-		rec := record.New(overlay.New(base))
-		quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-		words := []string{"tz=UTC", "nodiscard", []string{"path=legacy", "path=iomap"}[seed%2]}
-		sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 4 << 20, Words: words, Log: quiet})
-		require.NoError(t, err)
-		c := &crashRun{t: t, rng: rand.New(rand.NewPCG(seed, 8)), sb: sb, rec: rec}
+		c := newCrashRun(t, seed, nil)
 		for range 60 {
 			c.step()
 		}
-		require.NoError(t, sb.Unmount(tctx))
-		log, n := rec.Log(), 0
-		for st, err := range record.States(base, log, record.StateOptions{Seed: seed, Max: most, Sector: 512}) {
-			require.NoError(t, err)
-			n++
-			if why := c.judge(st, quiet); why != "" {
-				var tail []string
-				for _, e := range log[:st.At][max(0, st.At-60):] {
-					tail = append(tail, e.String())
-				}
-				t.Fatalf("IOMAPFS_SEED=%d, state %q (event %d of %d):\n%s\n%s", seed, st.Name, st.At, len(log), strings.Join(tail, "\n"), why)
-			}
-		}
-		t.Logf("seed %d: %d events, %d states", seed, len(log), n)
-		base.Close()
+		c.judgeAll(seed, most)
 	}
 }
 
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// newCrashRun mounts a new filesystem of a kind that follows from the seed, recorded. alter may change the image before.
+func newCrashRun(t *testing.T, seed uint64, alter func(base block.Device)) *crashRun {
+	o := mkfs.Options{
+		Width: []disk.Width{disk.FAT12, disk.FAT16, disk.FAT32}[seed%3], ClusterSize: []uint32{1024, 512, 512}[seed%3], Zeroed: true,
+	}
+	size := []int64{1 << 20, 4 << 20, 2 << 20}[seed%3]
+	base, err := mem.New(size, mem.Options{VolatileCache: true, NoDirect: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { base.Close() })
+	b, err := os.ReadFile(newImage(t, size, o))
+	require.NoError(t, err)
+	require.NoError(t, block.WriteAt(base, b, 0, 0))
+	if alter != nil {
+		alter(base)
+	}
+	rec := record.New(overlay.New(base))
+	words := []string{"tz=UTC", "nodiscard", []string{"path=legacy", "path=iomap"}[seed%2]}
+	sb, err := Type.Mount(tctx, rec, &vfs.MountOptions{CacheBytes: 4 << 20, Words: words, Log: quiet})
+	require.NoError(t, err)
+	return &crashRun{t: t, rng: rand.New(rand.NewPCG(seed, 8)), sb: sb, base: base, rec: rec}
+}
+
+// judgeAll unmounts, and judges states, at most so many; 0: all.
+func (c *crashRun) judgeAll(seed uint64, most int) {
+	require.NoError(c.t, c.sb.Unmount(tctx))
+	log, n := c.rec.Log(), 0
+	for st, err := range record.States(c.base, log, record.StateOptions{Seed: seed, Max: most, Sector: 512}) {
+		require.NoError(c.t, err)
+		n++
+		if why := c.judge(st); why != "" {
+			var tail []string
+			for _, e := range log[:st.At][max(0, st.At-60):] {
+				tail = append(tail, e.String())
+			}
+			c.t.Fatalf("IOMAPFS_SEED=%d, state %q (event %d of %d):\n%s\n%s", seed, st.Name, st.At, len(log), strings.Join(tail, "\n"), why)
+		}
+	}
+	c.t.Logf("seed %d: %d events, %d states", seed, len(log), n)
+}
+
 // judge says what is wrong with a state, "" for nothing.
-func (c *crashRun) judge(st *record.State, quiet *slog.Logger) string {
+func (c *crashRun) judge(st *record.State) string {
 	dev := st.Device()
 	rep, err := check.Check(tctx, deviceReader{dev}, dev.Size(), check.Options{})
 	if err != nil {
@@ -230,6 +249,11 @@ func (c *crashRun) judge(st *record.State, quiet *slog.Logger) string {
 	starts := map[disk.Cluster]disk.Dirent{}
 	if why := sameFiles(c.t, sb.Root, starts); why != "" {
 		return why
+	}
+	if len(c.either) > 0 && st.At >= c.from {
+		if why := c.anyOf(sb, c.either); why != "" {
+			return why
+		}
 	}
 	for _, k := range c.kept {
 		if k.event > st.At {

@@ -235,6 +235,13 @@ func (x *dirIndex) isLeaving(spelling string) bool {
 	return x.leaving[disk.Fold(spelling)] > 0
 }
 
+// anyLeaving reports whether there is any such name.
+func (x *dirIndex) anyLeaving() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.leaving) > 0
+}
+
 // remove takes a name out; its slots stay in use.
 func (x *dirIndex) remove(fs *fsys, n *name) {
 	for _, key := range n.keys(fs) {

@@ -29,11 +29,32 @@ func (fs *fsys) lookup(ctx context.Context, dir *vfs.Inode, spelling string) (*v
 	if err != nil {
 		return nil, err
 	}
-	ino, err := ip.ino(n)
-	if err != nil {
-		return nil, err
+	return ip.get(ctx, n)
+}
+
+// get gives the inode that a name names, referenced. A number that does not follow from the place of the entry ends with the inode's
+// time in memory, maybe after it was found out and before the inode was; then the entry has another number. Hold Rw, shared is enough.
+func (ip *inode) get(ctx context.Context, n *name) (*vfs.Inode, error) {
+	for {
+		ino, err := ip.ino(n)
+		if err != nil {
+			return nil, err
+		}
+		vi, err := ip.fs.sb.Get(ctx, ino)
+		if err == nil && inodeOf(vi).slot.Load() == n.at {
+			return vi, nil
+		}
+		again, aerr := ip.ino(n)
+		switch {
+		case err == nil:
+			vi.Put()
+		case aerr != nil || again == ino:
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
-	return fs.sb.Get(ctx, ino)
 }
 
 // stored is InodeOperations.Stored.
@@ -248,7 +269,8 @@ func (fs *fsys) rmdir(ctx context.Context, dvi *vfs.Inode, spelling string, vi *
 	return fs.removeName(ctx, inodeOf(dvi), spelling, inodeOf(vi))
 }
 
-// wantEmpty wants a directory without names. Rw held.
+// wantEmpty wants a directory without names, also on the medium: those that renames took away may be the only ones that lead to their
+// files, until a commit has written the new ones. Rw held, outside a transaction.
 func (ip *inode) wantEmpty(ctx context.Context) error {
 	x, err := ip.index(ctx)
 	if err != nil {
@@ -256,6 +278,9 @@ func (ip *inode) wantEmpty(ctx context.Context) error {
 	}
 	if len(x.names) > 0 {
 		return errno.NOTEMPTY
+	}
+	if x.anyLeaving() {
+		return ip.fs.commitNow(ctx)
 	}
 	return nil
 }
@@ -330,11 +355,22 @@ func (fs *fsys) readDir(ctx context.Context, f *vfs.File, pos int64, emit func(*
 			fs.sb.Log.Warn("a name is left out", "error", err)
 			continue
 		}
+		var vi *vfs.Inode
+		if !n.dir && ino != usual(n.at) {
+			// The number is good as long as the inode is in memory: until it was told and used.
+			if vi, err = ip.get(ctx, n); err == nil { // else whoever looks it up meets the error
+				ino = vi.Ino()
+			}
+		}
 		de.Ino, de.Name, de.Next, de.Type = ino, n.long, slot+3, vfs.DTRegular
 		if n.dir {
 			de.Type = vfs.DTDir
 		}
-		if !emit(de) {
+		more := emit(de)
+		if vi != nil {
+			vi.Put()
+		}
+		if !more {
 			return nil
 		}
 	}

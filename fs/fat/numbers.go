@@ -34,6 +34,9 @@ func (nu *numbers) init() {
 	nu.slots, nu.inos, nu.dirs = make(map[uint64]int64), make(map[int64]uint64), make(map[disk.Cluster]int64)
 }
 
+// usual gives the number of a file that follows from the place of its entry.
+func usual(slot int64) uint64 { return uint64(slot) / disk.DirentSize }
+
 // file gives the number of the file whose entry is at a byte address.
 func (nu *numbers) file(slot int64) uint64 {
 	nu.mu.Lock()
@@ -41,7 +44,7 @@ func (nu *numbers) file(slot int64) uint64 {
 	if ino, ok := nu.inos[slot]; ok {
 		return ino
 	}
-	ino := uint64(slot) / disk.DirentSize
+	ino := usual(slot)
 	if _, taken := nu.slots[ino]; !taken {
 		return ino
 	}
@@ -62,7 +65,8 @@ func (nu *numbers) dir(start disk.Cluster, slot int64) (ino uint64, ok bool) {
 	return dirBit | uint64(start), true
 }
 
-// slotOf gives the place of an inode's entry; ok is false for a number that was never given out.
+// slotOf gives the place of an inode's entry; ok is false for a number that was never given out, or does not name the file that is at
+// its place.
 func (nu *numbers) slotOf(ino uint64) (slot int64, ok bool) {
 	nu.mu.Lock()
 	defer nu.mu.Unlock()
@@ -73,7 +77,9 @@ func (nu *numbers) slotOf(ino uint64) (slot int64, ok bool) {
 	if slot, ok = nu.slots[ino]; ok {
 		return slot, slot != 0
 	}
-	return int64(ino) * disk.DirentSize, ino&oddBit == 0
+	slot = int64(ino) * disk.DirentSize
+	_, other := nu.inos[slot]
+	return slot, ino&oddBit == 0 && !other
 }
 
 // moved notes that the entry of an inode in memory is at another place now; 0: it has none any more.

@@ -205,7 +205,7 @@ func (c *checker) entry(n disk.Cluster) (disk.Entry, error) {
 			return 0, err
 		}
 		c.at = off / (window / 2) * (window / 2)
-		length := min(int64(window), int64(c.g.FATSectors)<<c.g.SectorBits-int64(c.at))
+		length := min(int64(window), c.g.FATLength()-int64(c.at))
 		c.fat, c.have = make([]byte, length+4), uint32(length)
 		if err := c.read(c.fat[:length], c.g.BytesOf(c.g.FATStart(c.g.Active))+int64(c.at), "FAT"); err != nil {
 			return 0, err

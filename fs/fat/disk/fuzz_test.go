@@ -19,6 +19,10 @@ func FuzzBootSector(f *testing.F) {
 	p = make([]byte, disk.BootSize)
 	b.EncodeTo(p)
 	f.Add(p)
+	b = disk.BootSector{SectorSize: 4096, PerCluster: 1, Reserved: 32, FATs: 1, Media: 0xF8, Sectors32: 1<<20 + 100000, FATSectors32: 1 << 20, RootCluster: 2, Signature: 0x29}
+	p = make([]byte, disk.BootSize)
+	b.EncodeTo(p)
+	f.Add(p)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		b, err := disk.DecodeBootSector(p)
 		if err != nil {
@@ -35,8 +39,8 @@ func FuzzBootSector(f *testing.F) {
 		require.LessOrEqual(t, g.BytesOf(g.SectorOf(g.Last()))+int64(g.ClusterSize), int64(size))
 		require.LessOrEqual(t, uint32(g.SectorOf(g.Last()))+g.PerCluster, g.Sectors)
 		off, _ := g.EntryAt(g.Last())
-		require.Less(t, uint64(off), uint64(g.FATSectors)<<g.SectorBits)
-		require.LessOrEqual(t, g.FATBytes(), int64(g.FATSectors)<<g.SectorBits)
+		require.Less(t, int64(off), g.FATLength())
+		require.LessOrEqual(t, g.FATBytes(), g.FATLength())
 		require.Equal(t, g.Last(), g.ClusterAt(g.SectorOf(g.Last())+disk.Sector(g.PerCluster-1)))
 		require.Zero(t, g.ClusterAt(g.DataStart-1))
 	})

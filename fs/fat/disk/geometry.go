@@ -176,6 +176,9 @@ func (g *Geometry) EntryAt(c Cluster) (off uint32, half bool) {
 	return uint32(c) * 4, false
 }
 
+// FATLength is how many bytes a FAT has room for: more than its entries take, maybe by gigabytes.
+func (g *Geometry) FATLength() int64 { return int64(g.FATSectors) << g.SectorBits }
+
 // FATBytes is how many bytes of a FAT its entries take.
 func (g *Geometry) FATBytes() int64 {
 	return (int64(g.Clusters)+int64(FirstCluster))*int64(g.Width)/8 + int64(g.Width)/8%2

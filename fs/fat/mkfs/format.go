@@ -104,7 +104,7 @@ func FormatFile(path string, size int64, overwrite bool, o Options) (b *disk.Boo
 func writeFATs(out *output, g *disk.Geometry, media uint8, runs []run) error {
 	const piece = 3 << 17 // bytes: whole entries of every width, whole sectors of every size
 	buf := make([]byte, piece+1)
-	end := int64(g.FATSectors) << g.SectorBits
+	end := g.FATLength()
 	r := 0
 	for off := int64(0); off < end; off += piece {
 		n := min(piece, end-off)
