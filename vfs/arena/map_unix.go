@@ -10,7 +10,7 @@ import (
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
-// mapChunk maps a chunk. The host gives it memory page by page when it is first touched.
+// mapChunk maps a chunk. The host gives it memory when it is first touched, in pages of 2 MiB where it can.
 func mapChunk() ([]byte, error) {
 	mem, err := unix.Mmap(-1, 0, chunkSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
