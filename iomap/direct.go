@@ -69,10 +69,11 @@ type direct struct {
 
 	last *directBio // held back: sent off by the caller's own goroutine when it waits anyway
 
-	left atomic.Int32  // bios in flight, and one for the submitter
-	wake chan struct{} // one slot
-	mu   sync.Mutex    // guards err. Leaf
-	err  error         // the first
+	left atomic.Int32          // bios in flight, and one for the submitter
+	wake chan struct{}         // one slot
+	err  atomic.Pointer[error] // the first
+	one  directBio             // the first bio, without having to look for memory
+	used bool                  // one is, or was
 }
 
 var directs = sync.Pool{New: func() any { return &direct{wake: make(chan struct{}, 1)} }}
@@ -127,8 +128,7 @@ func DirectMemory(ctx context.Context, k *vfs.Kiocb, mem Memory, write bool, ops
 	if d.simple() {
 		// The whole range in one written mapping: a bio and nothing else.
 		if held = it.Next(ctx); held && d.fits(it) {
-			d.free()
-			return directSimple(it, k, p, doneBefore)
+			return d.single(ctx, it)
 		}
 	}
 	k.Inode.DirectBegin()
@@ -148,46 +148,36 @@ func newDirect(k *vfs.Kiocb, p []byte, write bool, do *DirectOps, fl DirectFlags
 
 // simple reports whether the request may need no more than one bio.
 func (d *direct) simple() bool {
-	return !d.write && !d.async && d.do == nil && d.pin == nil && d.k.Pos+int64(len(d.buf)) <= d.size
+	return !d.async && d.do == nil && d.pin == nil && !d.needSync && d.fl&^DirectForceWait == 0 && d.k.Pos+int64(len(d.buf)) <= d.size
 }
 
 // fits reports whether one bio serves all of a simple request.
 func (d *direct) fits(it *Iter) bool {
 	m, n := &it.Map, int64(len(d.buf))
-	if m.Type != Mapped || it.Usable() < n {
+	if m.Type != Mapped || it.Usable() < n || d.write && m.Flags&(FlagNew|FlagShared) != 0 {
 		return false
 	}
 	lim := m.Dev.Limits()
-	return (it.Pos()|n)&int64(max(lim.LogicalBlock, 1)-1) == 0 && d.fl&DirectFsBlockAligned == 0 && (lim.MaxBio == 0 || n <= lim.MaxBio)
+	return (it.Pos()|n)&int64(max(lim.LogicalBlock, 1)-1) == 0 && (lim.MaxBio == 0 || n <= lim.MaxBio)
 }
 
-// directSimple reads all of p by one bio, in this goroutine.
-func directSimple(it *Iter, k *vfs.Kiocb, p []byte, doneBefore int) (int, error) {
-	ip, n := it.Inode, int64(len(p))
+// single moves all of a simple request by one bio, in this goroutine.
+func (d *direct) single(ctx context.Context, it *Iter) (int, error) {
+	ip, n := it.Inode, int64(len(d.buf))
 	ip.DirectBegin()
-	b := directBios.Get().(*directBio)
-	b.vecs = append(b.room[:0], p)
-	b.bio = block.Bio{Op: block.OpRead, Flags: block.Sync, Off: it.Map.AddrOf(it.Pos()), Vecs: b.vecs}
-	t := ip.SB().Trace
-	if t != nil {
+	b := newDirectBio(d, it.Map.Dev, it.Map.AddrOf(it.Pos()))
+	b.add(d.buf)
+	b.bio.Vecs = b.vecs
+	if d.write {
+		b.bio.Op = block.OpWrite
+	}
+	if t := ip.SB().Trace; t != nil {
 		t.Emit(trace.Event{Kind: trace.BioSubmit, Ino: ip.Ino(), Pos: b.bio.Off, Len: n})
 	}
-	err := block.SubmitWait(it.Map.Dev, &b.bio)
-	*b = directBio{}
-	directBios.Put(b)
-	ip.DirectEnd()
-	if err != nil {
-		n = 0
-	}
-	if t != nil {
-		t.Emit(trace.Event{Kind: trace.DirectDone, Ino: ip.Ino(), Pos: k.Pos, Len: int64(len(p)), Got: n, Err: err})
-	}
-	if err != nil {
-		return 0, err
-	}
+	b.over(block.SubmitWait(b.dev, &b.bio))
+	d.moved = n
 	it.Advance(n)
-	k.Pos += n
-	return int(n) + doneBefore, nil
+	return d.result(ctx)
 }
 
 // prepare makes the cache of the range agree with the device. begun is false when there is nothing more to do.
@@ -455,7 +445,6 @@ func (d *direct) classify(m *Mapping, lim *block.Limits) {
 
 // submit sends off the bio held back, and holds b back.
 func (d *direct) submit(it *Iter, b *directBio) {
-	b.bio.Op = block.OpRead
 	if d.write {
 		b.bio.Op = block.OpWrite
 		if d.through && b.dev.Limits().VolatileCache {
@@ -489,22 +478,13 @@ func (d *direct) pure() bool {
 }
 
 // fail keeps the first error.
-func (d *direct) fail(err error) {
-	d.mu.Lock()
-	if d.err == nil {
-		d.err = err
-	}
-	d.mu.Unlock()
-}
+func (d *direct) fail(err error) { d.err.CompareAndSwap(nil, &err) }
 
-func (d *direct) failed() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.err != nil
-}
+func (d *direct) failed() bool { return d.err.Load() != nil }
 
 func (d *direct) free() {
-	d.k, d.do, d.buf, d.pin, d.err, d.last = nil, nil, nil, nil, nil, nil
-	d.moved, d.extra, d.res, d.needSync, d.through, d.kept = 0, 0, 0, false, false, false
+	d.k, d.do, d.buf, d.pin, d.last = nil, nil, nil, nil, nil
+	d.err.Store(nil)
+	d.moved, d.extra, d.res, d.needSync, d.through, d.kept, d.used = 0, 0, 0, false, false, false, false
 	directs.Put(d)
 }

@@ -23,9 +23,13 @@ type directBio struct {
 var directBios = sync.Pool{New: func() any { return new(directBio) }}
 
 func newDirectBio(d *direct, dev block.Device, addr int64) *directBio {
-	b := directBios.Get().(*directBio)
+	b := &d.one
+	if d.used {
+		b = directBios.Get().(*directBio)
+	}
+	d.used = true
 	b.d, b.dev, b.vecs = d, dev, b.room[:0]
-	b.bio = block.Bio{Off: addr, Flags: block.Sync, Done: directDone, Private: b}
+	b.bio.Op, b.bio.Off, b.bio.Flags, b.bio.Done, b.bio.Private = block.OpRead, addr, block.Sync, directDone, b
 	return b
 }
 
@@ -68,9 +72,10 @@ func (b *directBio) over(err error) *direct {
 	if err != nil {
 		d.fail(err)
 	}
-	clear(b.vecs)
 	*b = directBio{}
-	directBios.Put(b)
+	if b != &d.one {
+		directBios.Put(b)
+	}
 	return d
 }
 
@@ -116,7 +121,11 @@ func (d *direct) complete(ctx context.Context) {
 // before; then a waiting truncation may go on. It gives d up.
 func (d *direct) result(ctx context.Context) (int, error) {
 	k, ip := d.k, d.k.Inode
-	pos, n, err := k.Pos, d.moved, d.err
+	pos, n := k.Pos, d.moved
+	var err error
+	if first := d.err.Load(); first != nil {
+		err = *first
+	}
 	if d.do != nil && d.do.EndIO != nil {
 		err = d.do.EndIO(ctx, k, n, err, d.res)
 	}

@@ -112,6 +112,9 @@ func (st *folioState) span(off, n int) (from, to uint) {
 // setUptodate marks the blocks of [off, off+n) valid, and with the last of them the folio, unless a read of it is pending: that
 // will. Hold the folio's lock.
 func setUptodate(fo *pagecache.Folio, off, n int) {
+	if fo.Uptodate() {
+		return // and so is every block
+	}
 	st := stateOf(fo)
 	if st == nil {
 		fo.SetUptodate()

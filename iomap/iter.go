@@ -38,6 +38,7 @@ type Iter struct {
 	left  int64 // bytes of the range from pos on
 	start int64 // pos when the mapping was made
 	limit int64 // bytes usable of the mapping from start on
+	used  bool  // the mappings are not empty
 	held  bool  // Begin succeeded and End was not called yet
 	done  bool
 	err   error
@@ -135,7 +136,11 @@ func (it *Iter) Next(ctx context.Context) bool {
 
 // begin maps pos.
 func (it *Iter) begin(ctx context.Context) error {
-	it.Map, it.Src = Mapping{Addr: NullAddr}, Mapping{Addr: NullAddr}
+	if it.used {
+		it.Map = Mapping{}
+		it.Src = Mapping{}
+	}
+	it.used, it.Map.Addr, it.Src.Addr = true, NullAddr, NullAddr
 	err := it.ops.Begin(ctx, it.Inode, it.pos, it.left, it.Flags, &it.Map, &it.Src)
 	if t := it.Inode.SB().Trace; t != nil {
 		it.trace(t, trace.Begin, it.pos, it.left, it.Map.Length, err)

@@ -62,6 +62,9 @@ func run(o compare.BarOptions, sizes []string, profile, path string) error {
 			if !b.Met() {
 				met = ", missed"
 			}
+			if !b.Clear() {
+				met += ", within the spread"
+			}
 			fmt.Printf("| %s | %s | %.0f | %.0f | %.2f | %.2f–%.2f | %.2g%s |\n", b.Op, b.Unit, b.Legacy, b.Iomap, b.Ratio, b.Low, b.High, b.Want, met)
 		}
 	}
