@@ -225,15 +225,23 @@ func (a *allocator) prepareFree(first disk.Cluster, n uint32) error {
 	return nil
 }
 
-// release hands clusters out again. Nothing on the medium points to them any more.
-func (a *allocator) release(first disk.Cluster, n uint32) {
+// release hands clusters out again, all at once. Nothing on the medium points to them any more. On damaged filesystems a cluster may
+// be among them twice; twice is such a one, else 0.
+func (a *allocator) release(freed []clusters) (twice disk.Cluster) {
 	a.mu.Lock()
-	for c := first; c < first+disk.Cluster(n); c++ {
-		a.used[c/64] &^= 1 << (c % 64)
+	defer a.mu.Unlock()
+	for _, r := range freed {
+		for c := r.first; c < r.first+disk.Cluster(r.n); c++ {
+			if a.isFree(c) {
+				twice = c
+				continue
+			}
+			a.used[c/64] &^= 1 << (c % 64)
+			a.free.Add(1)
+		}
+		a.pending.Add(-int64(r.n))
 	}
-	a.mu.Unlock()
-	a.free.Add(int64(n))
-	a.pending.Add(-int64(n))
+	return twice
 }
 
 // freeRuns calls f for each run of free clusters, which are not handed out meanwhile; f gives false to end.

@@ -73,6 +73,21 @@ func (ch *chain) cut(n uint32) (gone []run) {
 	return gone
 }
 
+// unloop ends a damaged chain, whose clusters are up to last, before the first that is in it for the second time.
+func (ch *chain) unloop(last disk.Cluster) {
+	seen := make([]uint64, last/64+1)
+	for _, r := range ch.runs {
+		for i := range r.n {
+			c := r.first + disk.Cluster(i)
+			if seen[c/64]&(1<<(c%64)) != 0 {
+				ch.cut(r.at + i)
+				return
+			}
+			seen[c/64] |= 1 << (c % 64)
+		}
+	}
+}
+
 // loadLocked looks the chain up until cluster i is known, or its end. Hold mapMu exclusively.
 func (ip *inode) loadLocked(ctx context.Context, i uint32) error {
 	ch := &ip.chain

@@ -225,6 +225,11 @@ func (fs *fsys) dirtyInode(ip *inode) {
 	c.waits.Add(1)
 }
 
+// durable reports whether the inode's entry and chain are on the medium as they are.
+func (ip *inode) durable() bool {
+	return !ip.dirty.Load() && ip.commit.Load() <= ip.fs.commit.durable.Load()
+}
+
 // bundle is what a commit writes.
 type bundle struct {
 	ep     *epoch
@@ -284,6 +289,7 @@ func (fs *fsys) closeEpoch(ctx context.Context) (*bundle, error) {
 	b := &bundle{inodes: inodes, images: map[uint64][]byte{}, boot: c.boot.Swap(false)}
 	var failed error
 	for _, ip := range inodes {
+		ip.commit.Store(c.begun.Load())
 		ip.dirty.Store(false)
 		if err := ip.encode(ctx); err != nil && failed == nil {
 			failed = err
@@ -464,7 +470,9 @@ func (b *bundle) free(ctx context.Context, fs *fsys) error {
 		if n := int64(r.n) << fs.geo.ClusterBits; fs.opts.Discard && n >= discardMin {
 			_ = block.Discard(fs.sb.Dev, fs.geo.BytesOf(fs.geo.SectorOf(r.first)), n) // advice: nothing is lost when it fails
 		}
-		fs.alloc.release(r.first, r.n)
+	}
+	if c := fs.alloc.release(b.ep.freed); c != 0 {
+		fs.fail(fs.corrupt("FAT", 0, 0, "cluster %d was in two files that were removed", c))
 	}
 	return fs.writeInfo(ctx)
 }

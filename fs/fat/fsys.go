@@ -60,6 +60,8 @@ type inode struct {
 
 	slot  atomic.Int64 // byte address of the entry on the medium; 0: none (the root, or a file without a name)
 	dirty atomic.Bool  // on the committer's list
+
+	commit atomic.Uint64 // the commit that took the inode off that list last; stored before dirty is
 }
 
 // inodeOf gives the FAT inode of a VFS inode.

@@ -39,7 +39,7 @@ func (ip *inode) answer(m *iomap.Mapping, fb fileBlock, e extent, seq uint64) {
 	if e.first != 0 {
 		m.Type, m.Addr, m.Flags = iomap.Mapped, uint64(ip.fs.geo.BytesOf(e.first)), iomap.FlagMerged
 	}
-	if ip.dirty.Load() {
+	if !ip.durable() {
 		m.Flags |= iomap.FlagDirty
 	}
 }

@@ -159,6 +159,7 @@ func (ip *inode) cutTo(ctx context.Context, n uint32) error {
 	if err := ip.loadLocked(ctx, allChain); err != nil {
 		// What is known of a damaged chain is all that can be freed: the rest may belong to others.
 		fs.fail(err)
+		ip.chain.unloop(fs.geo.Last())
 		ip.chain.whole = true
 	}
 	gone := ip.chain.cut(n)

@@ -166,30 +166,22 @@ func (fs *fsys) create(ctx context.Context, dvi *vfs.Inode, spelling string, mod
 	var vi *vfs.Inode
 	err = fs.retry(ctx, func() error {
 		fs.begin()
+		defer fs.end()
 		n, d, err := dir.createIn(ctx, &nn, isDir, mode)
-		var ino uint64
-		if err == nil {
-			ino, err = dir.ino(n)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			vi, err = fs.sb.Insert(ino)
+		if vi, err = dir.born(ctx, n, d); err != nil {
+			return errors.Join(err, dir.uncreate(ctx, nn.x, n))
 		}
-		if err == nil {
-			ip := &inode{Inode: vi, fs: fs}
-			vi.Private = ip
-			ip.slot.Store(n.at)
-			err = ip.born(ctx, d)
-		}
-		fs.end()
-		return err
+		return nil
 	})
 	if err != nil {
 		if vi != nil {
 			vi.Publish(err)
 			vi.Put()
-		} else {
-			nn.giveUp()
 		}
+		nn.giveUp()
 		return nil, fmt.Errorf("inode %d: %q: %w", dir.Ino(), spelling, err)
 	}
 	vi.Publish(nil)
@@ -244,16 +236,37 @@ func (dir *inode) dotsStart() disk.Cluster {
 	return dir.start
 }
 
-// born fills a new inode. Inside a transaction.
-func (ip *inode) born(ctx context.Context, d disk.Dirent) error {
+// born makes the inode of a new name, to be published. With an error too there may be one. Inside a transaction.
+func (dir *inode) born(ctx context.Context, n *name, d disk.Dirent) (*vfs.Inode, error) {
+	fs := dir.fs
+	ino, err := dir.ino(n)
+	if err != nil {
+		return nil, err
+	}
+	vi, err := fs.sb.Insert(ino)
+	if err != nil {
+		if d.IsDir() {
+			fs.numbers.moved(ino, n.at, 0) // it is not there
+		}
+		return nil, err
+	}
+	ip := &inode{Inode: vi, fs: fs}
+	vi.Private = ip
+	ip.slot.Store(n.at)
 	if d.IsDir() {
 		ip.chain.add(d.Start, 1)
 	}
 	ip.chain.whole = true
-	err := ip.fill(ctx, d)
-	now := ip.fs.sb.Now()
-	ip.A.Btime = now
-	return err
+	err = ip.fill(ctx, d)
+	ip.A.Btime = fs.sb.Now()
+	return vi, err
+}
+
+// uncreate takes a new name back, which never was on the medium: what it names cannot be in memory, as on damaged filesystems. A
+// cluster that it begins with stays lost, since another name leads there. Inside the transaction that stored it. Its slots stay in use.
+func (dir *inode) uncreate(ctx context.Context, x *dirIndex, n *name) error {
+	x.remove(dir.fs, n)
+	return dir.editSlots(ctx, int(n.first), n.slots(), func(_ int, p []byte) { disk.Delete(p) })
 }
 
 // unlink is InodeOperations.Unlink.

@@ -141,9 +141,12 @@ func (fs *fsys) writeDirect(ctx context.Context, k *vfs.Kiocb, p []byte) (n int,
 		return 0, nil
 	}
 	vi.DirectWait()
+	done := k.Done
+	k.Done = nil // waited for: the locks, and the size to go back to, are held here only
 	vi.Pages.InvalidateLock.Lock()
 	n, err = fs.tables.directFill(ctx, k, p[:whole])
 	vi.Pages.InvalidateLock.Unlock()
+	k.Done = done
 	ip := inodeOf(vi)
 	if now := vi.Size(); now > ip.init.Load() {
 		ip.init.Store(now)
@@ -170,7 +173,7 @@ func (fs *fsys) directOverwrite(ctx context.Context, k *vfs.Kiocb, p []byte) (in
 	if errors.Is(err, vfs.ErrNotBlock) {
 		return 0, nil
 	}
-	if n > 0 {
+	if n > 0 || errors.Is(err, vfs.ErrQueued) {
 		inodeOf(ip).changed()
 	}
 	return n, err

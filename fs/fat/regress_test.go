@@ -2,16 +2,20 @@ package fat
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/iomapfs/iomapfs/fs/fat/check"
 	"github.com/iomapfs/iomapfs/fs/fat/disk"
 	"github.com/iomapfs/iomapfs/fs/fat/disk/disktest"
 	"github.com/iomapfs/iomapfs/fs/fat/mkfs"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block/file"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
 
@@ -91,6 +95,19 @@ func TestCrashMoveOut(t *testing.T) {
 	}
 }
 
+// What was removed last is freed on the medium before that is marked clean.
+func TestCrashUnmount(t *testing.T) {
+	for seed := range uint64(3) {
+		c := newCrashRun(t, seed, nil)
+		c.make("f", make([]byte, 9000))
+		require.NoError(t, c.sb.Sync(tctx))
+		_, err := c.sb.Root.Lookup(tctx, "f") // in use until the unmount, which frees it
+		require.NoError(t, err)
+		require.NoError(t, c.sb.Root.Unlink(tctx, "f"))
+		c.judgeAll(seed, 0)
+	}
+}
+
 // anyOf says whether one of some names leads to a file with the contents, "" when it does.
 func (c *crashRun) anyOf(sb *vfs.SuperBlock, names []string) string {
 	for _, p := range names {
@@ -105,6 +122,186 @@ func (c *crashRun) anyOf(sb *vfs.SuperBlock, names []string) string {
 		}
 	}
 	return "none of " + strings.Join(names, ", ") + " is there"
+}
+
+// damage changes entries of the FAT of an image: pairs of a cluster and what its entry is to be.
+func damage(t *testing.T, img string, entries map[disk.Cluster]disk.Entry) {
+	f, err := os.OpenFile(img, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	p := make([]byte, 4096)
+	_, err = f.ReadAt(p, 0)
+	require.NoError(t, err)
+	b, err := disk.DecodeBootSector(p)
+	require.NoError(t, err)
+	g, err := disk.NewGeometry(&b, -1)
+	require.NoError(t, err)
+	fat := make([]byte, g.FATLength())
+	for k := range g.FATs {
+		at := g.BytesOf(g.FATStart(k))
+		_, err = f.ReadAt(fat, at)
+		require.NoError(t, err)
+		for c, e := range entries {
+			disk.FATView{G: g, B: fat}.Set(c, e)
+		}
+		_, err = f.WriteAt(fat, at)
+		require.NoError(t, err)
+	}
+}
+
+// mountDamaged mounts an image that errors are found in.
+func mountDamaged(t *testing.T, img string) *vfs.SuperBlock {
+	dev, err := file.Open(img, file.Options{})
+	require.NoError(t, err)
+	sb, err := Type.Mount(tctx, dev, &vfs.MountOptions{Words: []string{"tz=UTC", "errors=continue"}, CacheBytes: 8 << 20, Log: quiet})
+	require.NoError(t, err)
+	return sb
+}
+
+// Clusters that a chain, or two of them, lead to twice are freed once, and those that lead round do not take others along.
+func TestFreedTwice(t *testing.T) {
+	img := newImage(t, 16<<20, mkfs.Options{Width: disk.FAT16, ClusterSize: 2048})
+	sb := mountImage(t, img)
+	start := map[string]disk.Cluster{}
+	for _, n := range []string{"RING", "A", "B"} {
+		ip := mk(t, sb.Root, n)
+		write(t, ip, make([]byte, 3*2048), 0)
+		start[n] = inodeOf(ip).start
+		ip.Put()
+	}
+	require.NoError(t, sb.Unmount(tctx))
+	damage(t, img, map[disk.Cluster]disk.Entry{
+		start["RING"] + 2: disk.Entry(start["RING"] + 1), start["A"] + 1: disk.Entry(start["B"] + 1), start["A"] + 2: disk.Free,
+	})
+	sb = mountDamaged(t, img)
+	a := &sb.Private.(*fsys).alloc
+	st, err := sb.StatFS()
+	require.NoError(t, err)
+	for _, n := range []string{"RING", "A", "B"} {
+		require.NoError(t, sb.Root.Unlink(tctx, n))
+	}
+	require.NoError(t, sb.Sync(tctx))
+	require.Zero(t, a.pending.Load())
+	after := a.free.Load()
+	require.EqualValues(t, st.Free+3+2+3, after)
+	a.mu.Lock()
+	a.count()
+	a.mu.Unlock()
+	require.Equal(t, a.free.Load(), after, "counted twice")
+	require.NoError(t, sb.Unmount(tctx))
+}
+
+// The part of a chain that stays, and that a damaged rest leads back into, is not freed.
+func TestCutRing(t *testing.T) {
+	img := newImage(t, 16<<20, mkfs.Options{Width: disk.FAT16, ClusterSize: 2048})
+	sb := mountImage(t, img)
+	ip := mk(t, sb.Root, "RING")
+	write(t, ip, make([]byte, 3*2048), 0)
+	start := inodeOf(ip).start
+	ip.Put()
+	require.NoError(t, sb.Unmount(tctx))
+	damage(t, img, map[disk.Cluster]disk.Entry{start + 2: disk.Entry(start + 1)})
+	sb = mountDamaged(t, img)
+	ip, err := sb.Root.Lookup(tctx, "RING")
+	require.NoError(t, err)
+	require.NoError(t, ip.SetAttr(tctx, vfs.Root, &vfs.SetAttr{Valid: vfs.SetSize, Size: 2 * 2048}))
+	ip.Put()
+	require.NoError(t, sb.Unmount(tctx))
+	f, err := os.Open(img)
+	require.NoError(t, err)
+	defer f.Close()
+	rep, err := check.Check(tctx, f, 16<<20, check.Options{})
+	require.NoError(t, err)
+	require.Empty(t, rep.Problems)
+}
+
+// A directory that cannot be made, since another name leads to the cluster that it got, leaves no name.
+func TestMkdirFails(t *testing.T) {
+	img := newImage(t, 16<<20, mkfs.Options{Width: disk.FAT16, ClusterSize: 2048})
+	sb := mountImage(t, img)
+	ip, err := sb.Root.Mkdir(tctx, vfs.Root, "OLD", 0o755)
+	require.NoError(t, err)
+	start := inodeOf(ip).start
+	ip.Put()
+	require.NoError(t, sb.Unmount(tctx))
+	damage(t, img, map[disk.Cluster]disk.Entry{start: disk.Free})
+	sb = mountDamaged(t, img)
+	_, err = sb.Root.Lookup(tctx, "OLD")
+	require.ErrorIs(t, err, errno.UCLEAN)
+	fs := sb.Private.(*fsys)
+	fs.alloc.next = start
+	_, err = sb.Root.Mkdir(tctx, vfs.Root, "NEW", 0o755)
+	require.ErrorIs(t, err, errno.UCLEAN)
+	mk(t, sb.Root, "OTHER").Put()
+	_, err = sb.Root.Lookup(tctx, "NEW")
+	require.ErrorIs(t, err, errno.NOENT)
+	mk(t, sb.Root, "NEW").Put()
+	require.NoError(t, sb.Unmount(tctx))
+	sb = mountDamaged(t, img)
+	for _, n := range []string{"OTHER", "NEW"} {
+		ip, err := sb.Root.Lookup(tctx, n)
+		require.NoError(t, err)
+		require.True(t, ip.IsRegular())
+		ip.Put()
+	}
+	require.NoError(t, sb.Unmount(tctx))
+}
+
+// What a commit took along is durable when the commit has ended, not when it has begun.
+func TestDurableAfterCommit(t *testing.T) {
+	sb := mountImage(t, newImage(t, 16<<20, mkfs.Options{}))
+	ip := mk(t, sb.Root, "f")
+	write(t, ip, make([]byte, 5000), 0)
+	fs := sb.Private.(*fsys)
+	c := &fs.commit
+	require.False(t, inodeOf(ip).durable())
+	c.mu.Lock()
+	n := c.begun.Add(1)
+	b, err := fs.closeEpoch(tctx)
+	require.NoError(t, err)
+	require.False(t, inodeOf(ip).durable())
+	require.NoError(t, b.write(tctx, fs))
+	c.durable.Store(n)
+	c.finished = n
+	c.mu.Unlock()
+	b.drop()
+	require.True(t, inodeOf(ip).durable())
+	ip.Put()
+	require.NoError(t, sb.Unmount(tctx))
+}
+
+// A direct write inside a file that somebody waits for elsewhere changes its times, and one that needs the cache for its end is
+// waited for.
+func TestAsyncDirect(t *testing.T) {
+	for _, words := range []string{"path=legacy", "path=iomap"} {
+		sb := mountImage(t, newImage(t, 16<<20, mkfs.Options{}), words)
+		ip := mk(t, sb.Root, "f")
+		write(t, ip, make([]byte, 64<<10), 0)
+		require.NoError(t, sb.Sync(tctx))
+		buf := aligned(8192)
+		for i := range buf {
+			buf[i] = 7
+		}
+		for _, size := range []int{8192, 4096 + 100} {
+			if size%512 != 0 && words == "path=iomap" {
+				continue // refused there
+			}
+			inodeOf(ip).setAttrs(0)
+			done := make(chan error, 1)
+			k := &vfs.Kiocb{Inode: ip, Direct: true, Done: func(_ int, err error) { done <- err }}
+			n, err := ip.Fop.Write(tctx, k, buf[:size])
+			if errors.Is(err, vfs.ErrQueued) {
+				n, err = size, <-done
+			}
+			require.NoError(t, err)
+			require.Equal(t, size, n)
+			require.NotZero(t, inodeOf(ip).dirent().Attr&disk.AttrArchive, "%s: a write of %d bytes left no mark", words, size)
+			require.EqualValues(t, 64<<10, ip.Size())
+			require.Equal(t, buf[:size], readAll(t, ip)[:size])
+		}
+		ip.Put()
+		require.NoError(t, sb.Unmount(tctx))
+	}
 }
 
 // A number that does not follow from the place of the entry is good while it is told, and no other file has it afterwards.
@@ -144,4 +341,10 @@ func TestOddNumbers(t *testing.T) {
 	y.Put()
 	require.NoError(t, sb.Unmount(tctx))
 	isClean(t, img)
+}
+
+// aligned gives n bytes that begin at a multiple of 4096.
+func aligned(n int) []byte {
+	b := make([]byte, n+4096)
+	return b[4096-int(uintptr(unsafe.Pointer(&b[0]))%4096):][:n]
 }

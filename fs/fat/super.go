@@ -243,6 +243,9 @@ func (fs *fsys) markClean(ctx context.Context) error {
 		return fs.commit.err
 	}
 	if !fs.wasDirty {
+		if err := fs.flush(); err != nil { // what the last commit freed
+			return err
+		}
 		if err := fs.setMark(ctx, false); err != nil {
 			return err
 		}
