@@ -24,7 +24,7 @@ import (
 //
 //	1  FAT: chains of clusters that nothing on the medium points to yet; and before it, once, the mark of a filesystem in use
 //	   directories: slots that are to be free, and those behind the mark of the end that names are going to lie in, become free
-//	   ones; so the names of step 3 may reach the medium in any order: none lies behind the mark, and none is there twice
+//	   ones, after the new mark is there; so the names of step 3 may reach the medium in any order: none lies behind the mark, and none is there twice
 //	2  FAT: links from the ends of existing files to such chains
 //	3  directories: names that came or went, sizes, first clusters, times
 //	4  directories: names that a rename left behind
@@ -44,7 +44,8 @@ import (
 // link is an entry of the FAT to be written in step 2.
 type link struct{ c, next disk.Cluster }
 
-// oldName are the slots of a name that a rename left behind. They are marked free in step 4.
+// oldName are the slots of a name that a rename left behind. They are marked free in step 4. There are none when the name goes with
+// step 3, but it too is on the medium until then.
 type oldName struct {
 	slots []int64 // byte addresses on the medium
 	dir   *inode  // referenced
@@ -55,6 +56,7 @@ type oldName struct {
 type epoch struct {
 	seq   uint64
 	links []link
+	ends  map[int64]bool // byte addresses of slots that became the mark of the end of their directory
 	opens map[int64]bool // byte addresses of slots of removed names, and of slots that lay behind the mark of the end of their directory
 	// kept are those among them that held a name which a rename within 512 bytes takes away, together with putting the new one.
 	kept  map[int64]bool
@@ -65,7 +67,7 @@ type epoch struct {
 }
 
 func newEpoch(seq uint64) *epoch {
-	return &epoch{seq: seq, opens: map[int64]bool{}, kept: map[int64]bool{}}
+	return &epoch{seq: seq, ends: map[int64]bool{}, opens: map[int64]bool{}, kept: map[int64]bool{}}
 }
 
 // open notes slots that are to be free on the medium before any name is written.
@@ -377,11 +379,13 @@ func (b *bundle) write(ctx context.Context, fs *fsys) error {
 		if err != nil {
 			return err
 		}
-		if err := fs.writeSectors(again); err != nil {
-			return err
-		}
-		if err := fs.flush(); err != nil {
-			return err
+		if len(again) > 0 {
+			if err := fs.writeSectors(again); err != nil {
+				return err
+			}
+			if err := fs.flush(); err != nil {
+				return err
+			}
 		}
 	}
 	for _, c := range ep.cuts { // 5
@@ -397,24 +401,50 @@ func (b *bundle) write(ctx context.Context, fs *fsys) error {
 	return b.free(ctx, fs) // 6
 }
 
-// openSlots marks the slots of epoch.opens free on the medium, where the rest of their sectors stays as it is.
+// openSlots marks the slots of epoch.opens free on the medium, where the rest of their sectors stays as it is. Among them is the old
+// mark of the end; so the new one must be there before: behind the mark may be anything.
 func (fs *fsys) openSlots(ep *epoch) error {
-	images := map[uint64][]byte{}
+	read, images := map[uint64][]byte{}, map[uint64][]byte{} // all sectors, those that change
 	bits := fs.geo.SectorBits
+	slot := func(at int64) (blk uint64, p []byte, err error) {
+		blk = uint64(at) >> bits
+		if read[blk] == nil {
+			read[blk] = make([]byte, 1<<bits)
+			err = block.ReadAt(fs.sb.Dev, read[blk], int64(blk)<<bits)
+		}
+		return blk, read[blk][at&(1<<bits-1):][:disk.DirentSize], err
+	}
+	for at := range ep.ends {
+		if ep.opens[at] {
+			continue // passed since
+		}
+		blk, p, err := slot(at)
+		if err != nil {
+			return err
+		}
+		if !disk.IsEnd(p) {
+			clear(p)
+			images[blk] = read[blk]
+		}
+	}
+	if len(images) > 0 {
+		if err := fs.writeSectors(images); err != nil {
+			return err
+		}
+		if err := fs.flush(); err != nil {
+			return err
+		}
+	}
 	for at := range ep.opens {
 		if ep.kept[at] {
 			continue
 		}
-		blk, off := uint64(at)>>bits, int(at)&(1<<bits-1)
-		p := images[blk]
-		if p == nil {
-			p = make([]byte, 1<<bits)
-			if err := block.ReadAt(fs.sb.Dev, p, int64(blk)<<bits); err != nil {
-				return err
-			}
-			images[blk] = p
+		blk, p, err := slot(at)
+		if err != nil {
+			return err
 		}
-		disk.Delete(p[off:])
+		disk.Delete(p)
+		images[blk] = read[blk]
 	}
 	return fs.writeSectors(images)
 }
@@ -444,7 +474,11 @@ func (b *bundle) removeOld(ctx context.Context, fs *fsys) (map[uint64][]byte, er
 			disk.Delete(b.images[blk][off:])
 			disk.Delete(bh.Data[off:])
 			again[blk] = b.images[blk]
-			bh.Put()
+			if b.bufs[blk] == nil {
+				b.bufs[blk] = bh // kept in memory until the medium has it too
+			} else {
+				bh.Put()
+			}
 		}
 		if x := o.dir.dir.index.Load(); x != nil {
 			x.release(int(o.name.first), len(o.slots))

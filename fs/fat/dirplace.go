@@ -174,10 +174,16 @@ func (ip *inode) passEnd(ctx context.Context, x *dirIndex, first, n int) error {
 		return nil
 	}
 	total := int(ip.Size() / disk.DirentSize)
+	var ends []int64
 	if end := first + n; end < total {
 		if err := ip.editSlots(ctx, end, 1, func(_ int, p []byte) { clear(p) }); err != nil {
 			return err
 		}
+		at, err := ip.slotAt(ctx, end)
+		if err != nil {
+			return err
+		}
+		ends = append(ends, at)
 	}
 	for s := x.top; s < first; s += groupSlots {
 		err := ip.editSlots(ctx, s, min(groupSlots, first-s), func(_ int, p []byte) {
@@ -194,7 +200,12 @@ func (ip *inode) passEnd(ctx context.Context, x *dirIndex, first, n int) error {
 	if err != nil {
 		return err
 	}
-	ip.fs.change(func(ep *epoch) { ep.open(opens) })
+	ip.fs.change(func(ep *epoch) {
+		ep.open(opens)
+		for _, at := range ends {
+			ep.ends[at] = true
+		}
+	})
 	x.top = first + n
 	return nil
 }
@@ -217,10 +228,14 @@ func (ip *inode) leave(ctx context.Context, x *dirIndex, n *name) error {
 	if err != nil {
 		return err
 	}
-	o := oldName{dir: ip, name: n, slots: slots}
-	ip.Hold()
 	x.remove(ip.fs, n)
-	x.leave(ip.fs, n)
-	ip.fs.change(func(ep *epoch) { ep.old = append(ep.old, o) })
+	ip.leaving(x, n, slots)
 	return nil
+}
+
+// leaving notes that a name is on the medium until the next commit, which marks slots free.
+func (ip *inode) leaving(x *dirIndex, n *name, slots []int64) {
+	ip.Hold()
+	x.leave(ip.fs, n)
+	ip.fs.change(func(ep *epoch) { ep.old = append(ep.old, oldName{dir: ip, name: n, slots: slots}) })
 }

@@ -33,8 +33,9 @@
 // After a crash at any write there are, at most, clusters without a name, wrong free counts, copies of the FAT that differ and the
 // mark of a filesystem in use. No cluster is in two files, no chain leads into free clusters, no name leads to one, and what was
 // fsynced is there. Exceptions, which no order of writes avoids: between the two writes of a rename to another sector both
-// names are there; a name of more than 195 units lies in two sectors, and parts of it may be left without an entry. commit.go
-// says how.
+// names are there; a name of more than 195 units lies in two sectors, and parts of it may be left without an entry; an entry of FAT12 may lie in
+// two sectors of the FAT, and of one that is changed where a chain is made longer or cut the old half may be left with the new one.
+// commit.go says how.
 //
 // # Locks
 //

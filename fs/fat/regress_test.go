@@ -3,6 +3,7 @@ package fat
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/iomapfs/iomapfs/fs/fat/disk/disktest"
 	"github.com/iomapfs/iomapfs/fs/fat/mkfs"
 	"github.com/iomapfs/iomapfs/vfs"
+	"github.com/iomapfs/iomapfs/vfs/block"
 	"github.com/iomapfs/iomapfs/vfs/block/file"
 	"github.com/iomapfs/iomapfs/vfs/errno"
 )
@@ -72,6 +74,12 @@ func (c *crashRun) rename(p, q string) {
 	}))
 }
 
+// since has also judge the states from now on.
+func (c *crashRun) since(also func(sb *vfs.SuperBlock) string) {
+	c.rec.Mark("from here on")
+	c.also, c.from = also, len(c.rec.Log())
+}
+
 // A file that was moved out of a directory has a name at any moment, also when the directory goes at once, or another takes its name.
 func TestCrashMoveOut(t *testing.T) {
 	for seed := range uint64(3) {
@@ -82,8 +90,7 @@ func TestCrashMoveOut(t *testing.T) {
 			c.mkdir("e")
 			c.make("d/a", data)
 			require.NoError(t, c.sb.Sync(tctx))
-			c.rec.Mark("synced")
-			c.either, c.from, c.data = []string{"d/a", "b"}, len(c.rec.Log()), data
+			c.since(func(sb *vfs.SuperBlock) string { return anyOf(t, sb, data, "d/a", "b") })
 			c.rename("d/a", "b")
 			if over {
 				c.rename("e", "d")
@@ -109,19 +116,88 @@ func TestCrashUnmount(t *testing.T) {
 }
 
 // anyOf says whether one of some names leads to a file with the contents, "" when it does.
-func (c *crashRun) anyOf(sb *vfs.SuperBlock, names []string) string {
+func anyOf(t *testing.T, sb *vfs.SuperBlock, data []byte, names ...string) string {
 	for _, p := range names {
 		ip, err := sb.Walk(tctx, p, true)
 		if err != nil {
 			continue
 		}
-		same := bytes.Equal(readAll(c.t, ip), c.data)
+		same := bytes.Equal(readAll(t, ip), data)
 		ip.Put()
 		if same {
 			return ""
 		}
 	}
 	return "none of " + strings.Join(names, ", ") + " is there"
+}
+
+// list gives the names in the root.
+func list(t *testing.T, sb *vfs.SuperBlock) (names []string) {
+	f, err := sb.Root.Open(tctx, vfs.ORdonly)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.ReadDir(tctx, 0, func(e *vfs.DirEntry) bool {
+		names = append(names, strings.Clone(e.Name))
+		return true
+	}))
+	return names
+}
+
+// A name that a rename within 512 bytes took away can be given to another file, which lies elsewhere, and is never there twice.
+func TestCrashNameAgain(t *testing.T) {
+	for seed := range uint64(2) {
+		c := newCrashRun(t, seed, nil)
+		c.make("ABCDEFGH", nil)
+		for i := range 14 {
+			c.make(fmt.Sprintf("F%d", i), nil)
+		}
+		require.NoError(t, c.sb.Sync(tctx))
+		c.since(func(sb *vfs.SuperBlock) string {
+			n := 0
+			for _, name := range list(t, sb) {
+				if strings.EqualFold(name, "abcdefgh") {
+					n++
+				}
+			}
+			return []string{"", "", "the name is there twice"}[n]
+		})
+		c.rename("ABCDEFGH", "OTHER")
+		c.make("abcDEFgh", []byte("new")) // has a long name: one slot is not enough
+		c.judgeAll(seed, 0)
+	}
+}
+
+// What lies behind the mark of the end never comes into sight.
+func TestCrashBehindTheEnd(t *testing.T) {
+	for seed := range uint64(2) {
+		for _, n := range []int{1, 16} { // the new mark lies in the sector of the old one, and in the next
+			c := newCrashRun(t, seed, func(base block.Device) {
+				b, err := readBoot(base)
+				require.NoError(t, err)
+				g, err := disk.NewGeometry(&b, base.Size())
+				require.NoError(t, err)
+				root := make([]byte, 2048)
+				for i := 1; i < len(root)/disk.DirentSize; i++ {
+					d := disk.Dirent{Name: [11]byte([]byte(fmt.Sprintf("STALE%-6d", i))), Attr: disk.AttrArchive}
+					d.EncodeTo(root[i*disk.DirentSize:], g.Width)
+				}
+				require.NoError(t, block.WriteAt(base, root, g.BytesOf(g.RootStart), 0))
+			})
+			c.stale = true
+			c.since(func(sb *vfs.SuperBlock) string {
+				for _, name := range list(t, sb) {
+					if strings.HasPrefix(name, "STALE") {
+						return name + " is there"
+					}
+				}
+				return ""
+			})
+			for i := range n {
+				c.make(fmt.Sprintf("F%d", i), nil)
+			}
+			c.judgeAll(seed, 0)
+		}
+	}
 }
 
 // damage changes entries of the FAT of an image: pairs of a cluster and what its entry is to be.

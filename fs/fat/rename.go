@@ -86,6 +86,7 @@ func (fs *fsys) renameTo(ctx context.Context, from, to, ip *inode, old *name, ne
 			return err
 		}
 		fs.change(func(ep *epoch) { ep.keep(slots) })
+		from.leaving(x, old, nil)
 		return from.unstore(ctx, x, old) // all in 512 bytes, which are written at once
 	}
 	return from.leave(ctx, x, old)
