@@ -154,7 +154,7 @@ func (d *direct) simple() bool {
 // fits reports whether one bio serves all of a simple request.
 func (d *direct) fits(it *Iter) bool {
 	m, n := &it.Map, int64(len(d.buf))
-	if m.Type != Mapped || it.Usable() < n || d.write && m.Flags&(FlagNew|FlagShared) != 0 {
+	if m.Type != Mapped || it.Usable() < n || d.write && m.Flags&FlagNew != 0 {
 		return false
 	}
 	lim := m.Dev.Limits()

@@ -15,7 +15,8 @@ import (
 //
 // A dirty block is uptodate. Reads pending imply the folio lock, writes pending imply writeback; with either the state stays.
 type folioState struct {
-	// mu guards bits and reads. Leaf: nothing is taken under it, and nobody is called.
+	// mu guards reads and the uptodate bits, which completions of reads set without the folio's lock. Leaf: nothing is taken under
+	// it, and nobody is called. Dirty bits are guarded by the folio's lock.
 	mu    invariant.Mutex[invariant.Leaf]
 	bits  []uint64 // uptodate bits, then, from word half on, dirty bits
 	reads int      // bytes whose read is pending
@@ -77,7 +78,7 @@ func ensureState(fo *pagecache.Folio, blockBits uint8) *folioState {
 	return st
 }
 
-// set sets the bits of blocks [from, to) in the half that begins at word base. Under mu, or before the state is published.
+// set sets the bits of blocks [from, to) in the half that begins at word base. Under what guards them, or before the state is published.
 func (st *folioState) set(base int, from, to uint) {
 	for i := from; i < to; {
 		n := min(64-i%64, to-i)
@@ -134,9 +135,7 @@ func setUptodate(fo *pagecache.Folio, off, n int) {
 func setDirty(fo *pagecache.Folio, off, n int) {
 	if st := stateOf(fo); st != nil {
 		from, to := st.span(off, n)
-		st.mu.Lock()
 		st.set(st.half, from, to)
-		st.mu.Unlock()
 	}
 	pagecache.DirtyFolio(fo.AddressSpace(), fo)
 }
@@ -144,9 +143,7 @@ func setDirty(fo *pagecache.Folio, off, n int) {
 // clearDirty marks every block clean. The folio's own flag was taken before. Hold the folio's lock.
 func clearDirty(fo *pagecache.Folio) {
 	if st := stateOf(fo); st != nil {
-		st.mu.Lock()
 		clear(st.bits[st.half:])
-		st.mu.Unlock()
 	}
 }
 
@@ -158,10 +155,8 @@ func nextDirty(fo *pagecache.Folio, off, end int) (at, n int) {
 		return off, end - off
 	}
 	from, to := st.span(off, end-off)
-	st.mu.Lock()
 	i := st.next(st.half, from, to, true)
 	j := st.next(st.half, i, to, false)
-	st.mu.Unlock()
 	return int(i << st.shift), int((j - i) << st.shift)
 }
 
@@ -183,9 +178,7 @@ func IsPartiallyUptodate(fo *pagecache.Folio, from, n int) bool {
 // pagecache.Operations. Hold the folio's lock.
 func DirtyFolio(as *pagecache.AddressSpace, fo *pagecache.Folio) bool {
 	if st := ensureState(fo, as.Host().BlockBits()); st != nil {
-		st.mu.Lock()
 		st.set(st.half, 0, st.blocks)
-		st.mu.Unlock()
 	}
 	return pagecache.DirtyFolio(as, fo)
 }
@@ -213,11 +206,9 @@ func InvalidateFolio(fo *pagecache.Folio, off, n int) {
 	}
 	if st := ensureState(fo, fo.AddressSpace().Host().BlockBits()); st != nil {
 		from, to := uint(off+1<<st.shift-1)>>st.shift, uint(off+n)>>st.shift
-		st.mu.Lock()
 		for i := from; i < to; i++ {
 			st.bits[st.half+int(i/64)] &^= 1 << (i % 64)
 		}
-		st.mu.Unlock()
 	}
 }
 

@@ -48,6 +48,25 @@ func TestNewBlocksAreZeroed(t *testing.T) {
 	require.False(t, poisoned(p))
 }
 
+// Likewise for a direct write inside the file that one bio could serve.
+func TestNewBlocksAreZeroedDirect(t *testing.T) {
+	fs := iomaptest.New(t, iomaptest.Options{BlockBits: 12})
+	f := fs.File(t, "", 0)
+	f.SetSize(4096)
+	require.NoError(t, block.WriteAt(fs.Dev, bytes.Repeat([]byte{iomaptest.Poison}, 4096), 1<<20, 0))
+	ops := custom(func(pos int64, m, _ *iomap.Mapping) {
+		m.Offset, m.Length, m.Type, m.Flags, m.Addr, m.Dev = 0, 4096, iomap.Mapped, iomap.FlagNew, 1<<20, fs.Dev
+	})
+	k := vfs.Kiocb{Inode: f.Inode, Pos: 2048}
+	n, err := iomap.Direct(ctx, &k, bytes.Repeat([]byte{1}, 512), true, ops, nil, 0, nil, 0)
+	require.NoError(t, err)
+	require.Equal(t, 512, n)
+	p := make([]byte, 4096)
+	require.NoError(t, block.ReadAt(fs.Dev, p, 1<<20))
+	require.Equal(t, byte(1), p[2048])
+	require.False(t, poisoned(p))
+}
+
 // The stale mapping of 2022: between begin and the lock of the last folio, that folio is written back and its memory taken. The mapping
 // still says that nothing is on the device there.
 func TestStaleMapping(t *testing.T) {

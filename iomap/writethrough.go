@@ -135,8 +135,6 @@ func cleanBlocks(fo *pagecache.Folio, from, to int) bool {
 		return true // one block, or all of them
 	}
 	i, j := st.span(from, to-from)
-	st.mu.Lock()
-	defer st.mu.Unlock()
 	for ; i < j; i++ {
 		st.bits[st.half+int(i/64)] &^= 1 << (i % 64)
 	}

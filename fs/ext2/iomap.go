@@ -89,8 +89,13 @@ func readBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, _ iomap.Op
 func mapValid(vi *vfs.Inode, m *iomap.Mapping) bool { return m.Cookie == inodeOf(vi).mapSeq.Load() }
 
 // bufferedBegin promises space for what is written over a hole: blocks are chosen at writeback, so that no reader ever finds a block
-// before its data.
-func bufferedBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, flags iomap.OpFlags, m, _ *iomap.Mapping) error {
+// before its data. What lies inside the file is there already, most of the time, and takes the map lock shared.
+func bufferedBegin(ctx context.Context, vi *vfs.Inode, pos, length int64, flags iomap.OpFlags, m, src *iomap.Mapping) error {
+	if pos < vi.Size() {
+		if err := readBegin(ctx, vi, pos, length, flags, m, src); err != nil || m.Type != iomap.Hole {
+			return err
+		}
+	}
 	ip := inodeOf(vi)
 	err := ip.reserve(ctx, pos, length, m)
 	if errors.Is(err, errno.NOSPC) && flags&iomap.OpFault == 0 && ip.fs.makeRoom(ctx) {
