@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -343,6 +344,28 @@ func TestDurableAfterCommit(t *testing.T) {
 	b.drop()
 	require.True(t, inodeOf(ip).durable())
 	ip.Put()
+	require.NoError(t, sb.Unmount(tctx))
+}
+
+// An inode that changes while a commit encodes others waits for the next, and the committer knows.
+func TestDirtyWhileEncoding(t *testing.T) {
+	sb := mountImage(t, newImage(t, 16<<20, mkfs.Options{}))
+	first, second := mk(t, sb.Root, "first"), mk(t, sb.Root, "second")
+	require.NoError(t, sb.Sync(tctx))
+	fs, ip := sb.Private.(*fsys), inodeOf(first)
+	fs.dirtyInode(ip)
+	ip.AttrMu.Lock() // encoding it waits
+	done := make(chan error)
+	go func() { done <- fs.commitNow(tctx) }()
+	for ip.dirty.Load() {
+		runtime.Gosched()
+	}
+	fs.dirtyInode(inodeOf(second))
+	ip.AttrMu.Unlock()
+	require.NoError(t, <-done)
+	require.Equal(t, inodeOf(second).dirty.Load(), fs.commit.waits.Load() > 0)
+	first.Put()
+	second.Put()
 	require.NoError(t, sb.Unmount(tctx))
 }
 
