@@ -12,8 +12,10 @@ require (
 )
 
 require (
+	github.com/iomapfs/iomapfs/fs/fat v0.0.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.30.0 // indirect
 )
 
 replace (
@@ -25,3 +27,5 @@ replace (
 replace github.com/iomapfs/iomapfs/iomap => ../iomap
 
 replace github.com/iomapfs/iomapfs/bufhead/bridge => ../bufhead/bridge
+
+replace github.com/iomapfs/iomapfs/fs/fat => ../fs/fat
